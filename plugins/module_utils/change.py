@@ -1,0 +1,201 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The runner that every module is: observe, plan, apply with undo, verify.
+
+Check mode stops after the plan, diff mode shows what was observed beside what is planned, and
+idempotence is an empty plan. Undo, timing and signals are written here once, not once a module.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Generic, Protocol, TypeVar
+
+from .errors import DeliveryError, Interrupted, enumerate_words
+
+ObservedT = TypeVar("ObservedT")
+Undo = Callable[[], None]
+OnUndo = Callable[[Undo], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a plan: data only, so that plans can be compared and printed.
+
+    :param action: the word that the change's ``apply`` knows.
+    :param summary: what it does, for people: "register http://... as demo".
+    :param detail: what ``apply`` needs to know.
+    """
+
+    action: str
+    summary: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Change(Protocol[ObservedT]):
+    """What a module supplies to the runner."""
+
+    def observe(self) -> ObservedT:
+        """Read the real state; change nothing."""
+
+    def plan(self, observed: ObservedT) -> Sequence[Step]:
+        """Return the steps from *observed* to what is wanted; pure."""
+
+    def apply(self, step: Step, on_undo: OnUndo) -> None:
+        """Run one step; hand to *on_undo* what takes it back, as soon as there is something."""
+
+    def verify(self, observed: ObservedT, applied: Sequence[Step]) -> ObservedT:
+        """Observe again and raise where the result is not what was planned."""
+
+    def describe(self, observed: ObservedT) -> str:
+        """Show a state for diff mode; no secrets."""
+
+    def expected(self, observed: ObservedT, steps: Sequence[Step]) -> str:
+        """Show the planned state for diff mode; no secrets."""
+
+
+@dataclass
+class Outcome(Generic[ObservedT]):
+    """What a run did. ``steps`` lists each planned step with its seconds (0 in check mode)."""
+
+    changed: bool
+    before: ObservedT
+    after: ObservedT
+    steps: list[dict[str, Any]]
+    diff: dict[str, str]
+
+    def result(self) -> dict[str, Any]:
+        """Return the part of a module's result that is the same for all modules."""
+        return {"changed": self.changed, "steps": self.steps, "diff": self.diff}
+
+
+class _Signals:
+    """SIGINT, SIGTERM and SIGHUP as :class:`Interrupted`, once, and not inside a guarded block."""
+
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.guarded = 0
+        self.pending: str | None = None
+        self.raised = False
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if self.raised:  # an undo in progress is not itself interrupted
+            return
+        self.pending = signal.Signals(signum).name
+        if not self.guarded:
+            self.raise_pending()
+
+    def raise_pending(self) -> None:
+        if self.pending is not None and not self.raised:
+            self.raised = True
+            raise Interrupted(f"interrupted by {self.pending}")
+
+
+_signals: list[_Signals] = []
+
+
+@contextmanager
+def signals_as_errors() -> Iterator[None]:
+    """Turn SIGINT, SIGTERM and SIGHUP into :class:`Interrupted`, so that undo runs.
+
+    Outside the main thread signals cannot be handled, and nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = _Signals()
+    before = {number: signal.signal(number, handler) for number in handler.handled}
+    _signals.append(handler)
+    try:
+        yield
+    finally:
+        _signals.pop()
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold a signal back until the block is left.
+
+    For the few moments between a request that changes something and the note of how to undo it.
+    The block must be short and bounded.
+    """
+    handler = _signals[-1] if _signals else _Signals()
+    handler.guarded += 1
+    try:
+        yield
+    finally:
+        handler.guarded -= 1
+    if not handler.guarded:
+        handler.raise_pending()
+
+
+def _undo_all(undos: list[tuple[Step, Undo]]) -> tuple[list[str], list[str]]:
+    undone: list[str] = []
+    failed: list[str] = []
+    for step, undo in reversed(undos):
+        try:
+            undo()
+            undone.append(step.summary)
+        except Exception as error:  # an undo that fails must not keep the others from running
+            failed.append(f"{step.summary} ({error})")
+    return undone, failed
+
+
+def _stands(undone: list[str], failed: list[str]) -> str:
+    parts = []
+    if undone:
+        parts.append(f"Taken back: {enumerate_words(undone)}.")
+    if failed:
+        parts.append(f"Could NOT be taken back: {enumerate_words(failed)}.")
+    return " ".join(parts)
+
+
+def run(
+    change: Change[ObservedT],
+    *,
+    check_mode: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+) -> Outcome[ObservedT]:
+    """Run *change* through its four moves.
+
+    :raises DeliveryError: a move failed; what had been applied has been undone in reverse, and the
+        error says what was taken back and what was not. Other exceptions are undone likewise and
+        pass through.
+    """
+    with signals_as_errors():
+        before = change.observe()
+        plan = list(change.plan(before))
+        diff = {"before": change.describe(before), "after": change.expected(before, plan)}
+        if check_mode or not plan:
+            steps = [{"step": step.summary, "seconds": 0.0} for step in plan]
+            return Outcome(bool(plan), before, before, steps, diff)
+        undos: list[tuple[Step, Undo]] = []
+        done: list[dict[str, Any]] = []
+
+        def note(step: Step) -> OnUndo:
+            return lambda undo: undos.append((step, undo))
+
+        try:
+            for step in plan:
+                started = clock()
+                change.apply(step, note(step))
+                done.append({"step": step.summary, "seconds": round(clock() - started, 3)})
+            after = change.verify(before, plan)
+        except BaseException as error:
+            stands = _stands(*_undo_all(undos))
+            if isinstance(error, DeliveryError) and stands:
+                raise error.with_stands(stands) from error.__cause__
+            raise
+        diff["after"] = change.describe(after)
+        return Outcome(True, before, after, done, diff)

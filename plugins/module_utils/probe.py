@@ -1,0 +1,101 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Asking a server whether it is well, and whether it is the one that is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .deadline import Deadline, Pace, wait_for
+from .errors import DeliveryError, TimeoutExceeded
+from .http import ConnectionBroken, Http, HttpError, Unreachable
+
+
+class Unhealthy(DeliveryError):
+    """A server does not answer as a healthy one would."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a healthy answer looks like.
+
+    :param path: asked for with GET.
+    :param status: the statuses that count as healthy; empty for any 2xx.
+    :param fields: JSON fields (dots descend) that must have these values, compared as text.
+    """
+
+    path: str = "/health"
+    status: tuple[int, ...] = ()
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+def look_up(document: Any, dotted: str) -> Any:
+    """Return the value at *dotted* in nested JSON objects, or None."""
+    for part in dotted.split("."):
+        if not isinstance(document, Mapping) or part not in document:
+            return None
+        document = document[part]
+    return document
+
+
+def shortcoming(http: Http, expected: Expectation, deadline: Deadline) -> str:
+    """Ask once; return what is wrong with the answer, or an empty string.
+
+    A server that cannot be reached is a shortcoming too, so that it can be waited for. A TLS
+    failure or an unusable address raises :class:`HttpError`: waiting would not mend it.
+    """
+    try:
+        response = http.request("GET", expected.path, deadline=deadline.within(10), repeat=False)
+    except (Unreachable, ConnectionBroken, TimeoutExceeded) as error:
+        return error.message
+    if expected.status:
+        if response.status_code not in expected.status:
+            return f"status {response.status_code}"
+    elif not response.ok or response.is_redirect:
+        return f"status {response.status_code}"
+    if not expected.fields:
+        return ""
+    try:
+        document = http.json(response)
+    except HttpError as error:
+        return error.message
+    for name, value in expected.fields.items():
+        seen = look_up(document, name)
+        if str(seen) != value:
+            return f"{name} is {seen}, not {value}"
+    return ""
+
+
+def wait_healthy(
+    http: Http,
+    expected: Expectation,
+    *,
+    deadline: Deadline,
+    successes: int = 1,
+    pace: Pace = Pace(interval=1.0, first=0.0),  # noqa: B008 - frozen
+) -> None:
+    """Wait for *successes* healthy answers in a row.
+
+    :raises Unhealthy: the deadline passed first; the error says what was seen last.
+    """
+    row = 0
+    last = ""
+
+    def look() -> bool | None:
+        nonlocal row, last
+        while True:
+            last = shortcoming(http, expected, deadline)
+            row = 0 if last else row + 1
+            if last or row >= successes:
+                return True if not last else None
+
+    try:
+        wait_for(look, deadline=deadline, pace=pace, what="health", last_seen=lambda: last)
+    except TimeoutExceeded as error:
+        raise Unhealthy(
+            f"{http.name}{expected.path} did not answer as healthy within {deadline.seconds:.0f} s: {last}"
+        ) from error
