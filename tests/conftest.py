@@ -1,0 +1,32 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes the collection importable by its full name, and findable by the plays that tests start.
+
+ansible-test brings its own collection loader and its own place for the checkout; then this
+leaves everything as it is.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+COLLECTIONS = Path(__file__).resolve().parent.parent / ".build" / "collections"
+
+
+def _known() -> bool:
+    try:
+        return importlib.util.find_spec("ansible_collections.immutable.delivery") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+if not _known():
+    link = COLLECTIONS / "ansible_collections" / "immutable" / "delivery"
+    if not link.exists():
+        raise RuntimeError(f"{link} is missing: run `make setup-test` first, which makes it.")
+    sys.path.insert(0, str(COLLECTIONS))
+    os.environ.setdefault("ANSIBLE_COLLECTIONS_PATH", str(COLLECTIONS))
