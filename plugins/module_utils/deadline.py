@@ -38,7 +38,7 @@ class Pace:
         """Yield the waits between looks, for ever."""
         wait = self.interval if self.first is None else min(self.first, self.interval)
         while True:
-            yield wait * (1 + random.uniform(0, self.jitter))  # noqa: S311 - not for secrets
+            yield wait * (1 + random.uniform(0, self.jitter))
             # A first look at once (0) must grow all the same.
             wait = min(self.interval, max(wait * self.growth, self.interval / 8))
 
@@ -84,8 +84,8 @@ class Deadline:
         """
         if seconds > self.remaining:
             raise TimeoutExceeded(
-                f"gave up waiting for {what}: "
-                f"{seconds:.0f} s more were asked for, {self.remaining:.0f} s were left of {self.seconds:.0f} s"
+                f"gave up waiting for {what}: {seconds:.0f} s more were asked for, "
+                f"{self.remaining:.0f} s were left of {self.seconds:.0f} s"
             )
         self.sleep(seconds)
 

@@ -174,7 +174,9 @@ class Http:
         while True:
             tries += 1
             try:
-                response = self._send(method, path, deadline, data, headers, stream)
+                response = self._send(
+                    method, path, deadline, data=data, headers=headers, stream=stream
+                )
             except Unreachable:
                 if tries >= TRIES or deadline.remaining <= self.retry_wait:
                     raise
@@ -204,6 +206,7 @@ class Http:
         method: str,
         path: str,
         deadline: Deadline,
+        *,
         data: Any,
         headers: Mapping[str, str] | None,
         stream: bool,

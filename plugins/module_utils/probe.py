@@ -97,5 +97,6 @@ def wait_healthy(
         wait_for(look, deadline=deadline, pace=pace, what="health", last_seen=lambda: last)
     except TimeoutExceeded as error:
         raise Unhealthy(
-            f"{http.name}{expected.path} did not answer as healthy within {deadline.seconds:.0f} s: {last}"
+            f"{http.name}{expected.path} did not answer as healthy "
+            f"within {deadline.seconds:.0f} s: {last}"
         ) from error
