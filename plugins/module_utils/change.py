@@ -10,16 +10,13 @@ idempotence is an empty plan. Undo, timing and signals are written here once, no
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any, Generic, Protocol, TypeVar
 
-from .errors import DeliveryError, Interrupted, enumerate_words
+from .errors import DeliveryError, enumerate_words
+from .signals import signals_as_errors
 
 ObservedT = TypeVar("ObservedT")
 Undo = Callable[[], None]
@@ -75,69 +72,6 @@ class Outcome(Generic[ObservedT]):
     def result(self) -> dict[str, Any]:
         """Return the part of a module's result that is the same for all modules."""
         return {"changed": self.changed, "steps": self.steps, "diff": self.diff}
-
-
-class _Signals:
-    """SIGINT, SIGTERM and SIGHUP as :class:`Interrupted`, once, and not inside a guarded block."""
-
-    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def __init__(self) -> None:
-        self.guarded = 0
-        self.pending: str | None = None
-        self.raised = False
-
-    def __call__(self, signum: int, frame: FrameType | None) -> None:
-        if self.raised:  # an undo in progress is not itself interrupted
-            return
-        self.pending = signal.Signals(signum).name
-        if not self.guarded:
-            self.raise_pending()
-
-    def raise_pending(self) -> None:
-        if self.pending is not None and not self.raised:
-            self.raised = True
-            raise Interrupted(f"interrupted by {self.pending}")
-
-
-_signals: list[_Signals] = []
-
-
-@contextmanager
-def signals_as_errors() -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGHUP into :class:`Interrupted`, so that undo runs.
-
-    Outside the main thread signals cannot be handled, and nothing is changed.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = _Signals()
-    before = {number: signal.signal(number, handler) for number in handler.handled}
-    _signals.append(handler)
-    try:
-        yield
-    finally:
-        _signals.pop()
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold a signal back until the block is left.
-
-    For the few moments between a request that changes something and the note of how to undo it.
-    The block must be short and bounded.
-    """
-    handler = _signals[-1] if _signals else _Signals()
-    handler.guarded += 1
-    try:
-        yield
-    finally:
-        handler.guarded -= 1
-    if not handler.guarded:
-        handler.raise_pending()
 
 
 def _undo_all(undos: list[tuple[Step, Undo]]) -> tuple[list[str], list[str]]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from . import signals
 from .errors import TimeoutExceeded
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ class Deadline:
 
     seconds: float
     clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = signals.sleep
     started: float = field(init=False)
 
     def __post_init__(self) -> None:

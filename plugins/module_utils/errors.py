@@ -35,7 +35,11 @@ class DeliveryError(Exception):
     :param message: what went wrong, a sentence without secrets.
     :param stands: what stands now, after the failure and after any undo.
     :param next_step: what the reader can do next.
+
+    ``kind`` is one word by which a play can tell failures apart without reading sentences.
     """
+
+    kind = "failed"
 
     def __init__(self, message: str, *, stands: str = "", next_step: str = "") -> None:
         super().__init__(message)
@@ -56,6 +60,10 @@ class DeliveryError(Exception):
 class TimeoutExceeded(DeliveryError):
     """A deadline passed before the awaited state was seen."""
 
+    kind = "timeout"
+
 
 class Interrupted(DeliveryError):
     """The process was asked to end (SIGINT, SIGTERM, SIGHUP) in the middle of a change."""
+
+    kind = "interrupted"

@@ -1,0 +1,93 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Signals as errors, so that a change that is interrupted is undone like one that failed."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from .errors import Interrupted
+
+
+class _Signals:
+    """SIGINT, SIGTERM and SIGHUP as :class:`Interrupted`, once, and not inside a guarded block."""
+
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.guarded = 0
+        self.pending: str | None = None
+        self.raised = False
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if self.raised:  # an undo in progress is not itself interrupted
+            return
+        self.pending = signal.Signals(signum).name
+        if not self.guarded:
+            self.raise_pending()
+
+    def raise_pending(self) -> None:
+        if self.pending is not None and not self.raised:
+            self.raised = True
+            raise Interrupted(f"interrupted by {self.pending}")
+
+
+_signals: list[_Signals] = []
+
+
+@contextmanager
+def signals_as_errors() -> Iterator[None]:
+    """Turn SIGINT, SIGTERM and SIGHUP into :class:`Interrupted`, so that undo runs.
+
+    Outside the main thread signals cannot be handled, and nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = _Signals()
+    before = {number: signal.signal(number, handler) for number in handler.handled}
+    _signals.append(handler)
+    try:
+        yield
+    finally:
+        _signals.pop()
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold a signal back until the block is left.
+
+    For the few moments between a request that changes something and the note of how to undo it.
+    The block must be short and bounded.
+    """
+    handler = _signals[-1] if _signals else _Signals()
+    handler.guarded += 1
+    try:
+        yield
+    finally:
+        handler.guarded -= 1
+    if not handler.guarded:
+        handler.raise_pending()
+
+
+def sleep(seconds: float) -> None:
+    """Sleep; a wait may always be interrupted, since nothing is under way meanwhile.
+
+    :raises Interrupted: a signal came, now or while it was held back.
+    """
+    handler = _signals[-1] if _signals else _Signals()
+    guarded, handler.guarded = handler.guarded, 0
+    try:
+        handler.raise_pending()
+        time.sleep(seconds)
+    finally:
+        handler.guarded = guarded
