@@ -15,12 +15,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from .errors import DeliveryError, enumerate_words
+from .errors import DeliveryError
 from .signals import signals_as_errors
 
 ObservedT = TypeVar("ObservedT")
-Undo = Callable[[], None]
-OnUndo = Callable[[Undo], None]
+Undo = Callable[[], object]
+
+
+class OnUndo(Protocol):
+    """Takes what undoes a step, and says in a few words what stands once that was done."""
+
+    def __call__(self, undo: Undo, stands: str = "") -> None:
+        """Note *undo*, to be run if this step or a later one fails."""
 
 
 @dataclass(frozen=True)
@@ -74,25 +80,27 @@ class Outcome(Generic[ObservedT]):
         return {"changed": self.changed, "steps": self.steps, "diff": self.diff}
 
 
-def _undo_all(undos: list[tuple[Step, Undo]]) -> tuple[list[str], list[str]]:
+@dataclass(frozen=True)
+class _Noted:
+    step: Step
+    undo: Undo
+    stands: str
+
+
+def _undo_all(noted: list[_Noted]) -> str:
+    """Undo in reverse; return what stands then."""
     undone: list[str] = []
     failed: list[str] = []
-    for step, undo in reversed(undos):
+    for note in reversed(noted):
         try:
-            undo()
-            undone.append(step.summary)
+            note.undo()
         except Exception as error:  # an undo that fails must not keep the others from running
-            failed.append(f"{step.summary} ({error})")
-    return undone, failed
-
-
-def _stands(undone: list[str], failed: list[str]) -> str:
-    parts = []
-    if undone:
-        parts.append(f"Taken back: {enumerate_words(undone)}.")
-    if failed:
-        parts.append(f"Could NOT be taken back: {enumerate_words(failed)}.")
-    return " ".join(parts)
+            failed.append(f"Could NOT take back: {note.step.summary} ({error}).")
+        else:
+            undone.append(note.stands or f"taken back: {note.step.summary}")
+    text = "; ".join(undone)
+    parts = [f"{text[:1].upper()}{text[1:]}."] if text else []
+    return " ".join(parts + failed)
 
 
 def run(
@@ -114,11 +122,11 @@ def run(
         if check_mode or not plan:
             steps = [{"step": step.summary, "seconds": 0.0} for step in plan]
             return Outcome(bool(plan), before, before, steps, diff)
-        undos: list[tuple[Step, Undo]] = []
+        undos: list[_Noted] = []
         done: list[dict[str, Any]] = []
 
         def note(step: Step) -> OnUndo:
-            return lambda undo: undos.append((step, undo))
+            return lambda undo, stands="": undos.append(_Noted(step, undo, stands))
 
         try:
             for step in plan:
@@ -127,7 +135,7 @@ def run(
                 done.append({"step": step.summary, "seconds": round(clock() - started, 3)})
             after = change.verify(before, plan)
         except BaseException as error:
-            stands = _stands(*_undo_all(undos))
+            stands = _undo_all(undos)
             if isinstance(error, DeliveryError) and stands:
                 raise error.with_stands(stands) from error.__cause__
             raise

@@ -53,7 +53,7 @@ class DeliveryError(Exception):
 
     def with_stands(self, stands: str) -> DeliveryError:
         """Add to what stands now; returns the same error, for ``raise``."""
-        self.stands = f"{sentence(self.stands)} {stands}".strip() if self.stands else stands
+        self.stands = f"{sentence(self.stands)} {stands}" if self.stands else stands
         return self
 
 

@@ -131,7 +131,7 @@ class ExportChange:
                     prefix=f".{self.dest.name}.", suffix=".part", dir=self.dest.parent
                 )
             part = Path(name)
-            on_undo(lambda: part.unlink(missing_ok=True))
+            on_undo(lambda: part.unlink(missing_ok=True), "no partial file is left")
             self.exported.part = part
             digest = hashlib.sha256()
             chunks = self.client.http.chunks(response, self.deadline)

@@ -88,7 +88,7 @@ def take_lock(
         with uninterrupted():
             export_id = client.begin_export(deadline)
             lock = Lock(export_id, begun + timedelta(seconds=lock_seconds))
-            on_undo(lambda: release(client, lock) if lock.held else None)
+            on_undo(lambda: release(client, lock) if lock.held else None, "the lock is given back")
         return lock
 
     return without_conflict(begin, patience, deadline, "the other export to end")
