@@ -42,7 +42,13 @@ def hand_over(
         values = outcome.result()
         values.update(result(outcome))
     except DeliveryError as error:
-        module.fail_json(
-            msg=str(error), kind=error.kind, stands=error.stands, next_step=error.next_step
-        )
-    module.exit_json(**values)
+        fail(module, error)
+    else:
+        module.exit_json(**values)
+
+
+def fail(module: AnsibleModule, error: DeliveryError) -> None:
+    """End the module with *error*, as ``hand_over`` does."""
+    module.fail_json(
+        msg=str(error), kind=error.kind, stands=error.stands, next_step=error.next_step
+    )
