@@ -214,9 +214,8 @@ class Http:
         sent_headers = {"Accept-Encoding": "identity", **self.headers, **(headers or {})}
         if self.host_header:
             sent_headers["Host"] = self.host_header
-        if deadline.passed:
-            raise TimeoutExceeded(f"no time left to ask {self.name}")
-        left = max(0.1, deadline.remaining)
+        # The last look at a deadline gets a second to be answered, or it would never succeed.
+        left = max(1.0, deadline.remaining)
         verify: bool | str = (
             self.ca_path if self.validate_certs and self.ca_path else self.validate_certs
         )
