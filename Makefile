@@ -1,0 +1,41 @@
+# What each target is for: `make help`. Set-up happens by itself, inside this checkout.
+
+.DEFAULT_GOAL := help
+# Recipes share one machine's ports of call (.lab, .build): never two at a time.
+.NOTPARALLEL:
+.PHONY: help setup-demo setup-test demo demo-down lint units test test-fast bench clean
+
+PYTEST := .venv-test/bin/python -m pytest
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1#/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "%-20s %s\n", $$1, $$2 }'
+
+setup-demo: ## make .venv: what the demo and a deploy need
+	@tools/setup demo
+
+setup-test: ## make .venv-test: what lint and tests need
+	@tools/setup test
+
+demo: setup-demo ## start the embedded lab, deploy a new portal version under load, print what it cost
+	@tools/demo
+
+demo-down: ## end every process of the embedded lab
+	@tools/demo-down
+
+lint: setup-test ## every linter: ansible-test sanity and units, ansible-lint, antsibull, ruff, mypy
+	@.venv-test/bin/python tools/lint.py
+
+units: setup-test ## the unit tests alone, by plain pytest
+	@$(PYTEST) tests/unit
+
+test: lint ## all there is to check: lint, then every test
+	@$(PYTEST)
+
+test-fast: test ## what needs no Docker engine; all tests do without one so far
+
+bench: setup-test ## measure against curl and against direct connections
+	@.venv-test/bin/python benchmarks/run.py
+
+clean: ## remove what set-up, lint and tests made; end a running lab with `make demo-down` first
+	rm -rf .build .venv .venv-test .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
