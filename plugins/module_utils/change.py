@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from .errors import DeliveryError
-from .signals import signals_as_errors
+from .errors import DeliveryError, sentence
+from .signals import ignore_signals, signals_as_errors
 
 ObservedT = TypeVar("ObservedT")
 Undo = Callable[[], object]
@@ -95,7 +95,8 @@ def _undo_all(noted: list[_Noted]) -> str:
         try:
             note.undo()
         except Exception as error:  # an undo that fails must not keep the others from running
-            failed.append(f"Could NOT take back: {note.step.summary} ({error}).")
+            reason = sentence(str(error) or type(error).__name__)
+            failed.append(f"Could NOT take this step back: {sentence(note.step.summary)} {reason}")
         else:
             undone.append(note.stands or f"taken back: {note.step.summary}")
     text = "; ".join(undone)
@@ -116,8 +117,12 @@ def run(
         pass through.
     """
     with signals_as_errors():
-        before = change.observe()
-        plan = list(change.plan(before))
+        try:
+            before = change.observe()
+            plan = list(change.plan(before))
+        except DeliveryError as error:
+            error.stands = error.stands or "Nothing was changed."
+            raise
         diff = {"before": change.describe(before), "after": change.expected(before, plan)}
         if check_mode or not plan:
             steps = [{"step": step.summary, "seconds": 0.0} for step in plan]
@@ -129,15 +134,21 @@ def run(
             return lambda undo, stands="": undos.append(_Noted(step, undo, stands))
 
         try:
-            for step in plan:
-                started = clock()
-                change.apply(step, note(step))
-                done.append({"step": step.summary, "seconds": round(clock() - started, 3)})
-            after = change.verify(before, plan)
+            try:
+                for step in plan:
+                    started = clock()
+                    change.apply(step, note(step))
+                    done.append({"step": step.summary, "seconds": round(clock() - started, 3)})
+                after = change.verify(before, plan)
+                diff["after"] = change.describe(after)
+            finally:
+                # A signal that comes before this is still undone, by the handler around it; one
+                # that comes later neither breaks an undo off nor takes a finished change for a
+                # failed one.
+                ignore_signals()
         except BaseException as error:
             stands = _undo_all(undos)
             if isinstance(error, DeliveryError) and stands:
                 raise error.with_stands(stands) from error.__cause__
             raise
-        diff["after"] = change.describe(after)
         return Outcome(True, before, after, done, diff)

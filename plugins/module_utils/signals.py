@@ -62,6 +62,15 @@ def signals_as_errors() -> Iterator[None]:
             signal.signal(number, earlier)
 
 
+def ignore_signals() -> None:
+    """Let no signal interrupt what follows, until :func:`signals_as_errors` is left.
+
+    For an undo, which must run to its end, and for the end of a change that is done.
+    """
+    if _signals:
+        _signals[-1].raised = True
+
+
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Hold a signal back until the block is left.
