@@ -26,8 +26,8 @@ class Pace:
     """How often to look.
 
     The first look comes after ``first`` seconds, each following wait is ``growth`` times the one
-    before until ``interval`` is reached. ``jitter`` spreads each full interval by that fraction, to
-    both sides of nothing: a wait never gets shorter than asked for, only longer.
+    before until ``interval`` is reached. ``jitter`` lengthens each wait by up to that fraction of it;
+    a wait never gets shorter than asked for.
     """
 
     interval: float
@@ -110,8 +110,8 @@ def wait_for(
     :raises TimeoutExceeded: the deadline passed.
     """
     for wait in pace.waits():
-        final = deadline.passed
         deadline.sleep(min(wait, deadline.remaining))
+        final = deadline.passed
         seen = look()
         if seen is not None:
             return seen
