@@ -1,7 +1,7 @@
 # What each target is for: `make help`. Set-up happens by itself, inside this checkout.
 
 .DEFAULT_GOAL := help
-# Recipes share one machine's ports of call (.lab, .build): never two at a time.
+# Recipes share .build and .lab: never two at a time.
 .NOTPARALLEL:
 .PHONY: help setup-demo setup-test demo demo-down lint units test test-fast bench clean
 
