@@ -26,8 +26,8 @@ class Pace:
     """How often to look.
 
     The first look comes after ``first`` seconds, each following wait is ``growth`` times the one
-    before until ``interval`` is reached. ``jitter`` lengthens each wait by up to that fraction of it;
-    a wait never gets shorter than asked for.
+    before until ``interval`` is reached. ``jitter`` lengthens each wait by up to that fraction; no
+    wait gets shorter than asked for.
     """
 
     interval: float

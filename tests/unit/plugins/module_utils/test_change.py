@@ -10,6 +10,9 @@ import signal
 from collections.abc import Callable, Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ansible_collections.immutable.delivery.plugins.module_utils.change import (
     OnUndo,
     Outcome,
@@ -22,8 +25,6 @@ from ansible_collections.immutable.delivery.plugins.module_utils.errors import (
     TimeoutExceeded,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.signals import uninterrupted
-from hypothesis import given
-from hypothesis import strategies as st
 
 Act = Callable[[], None]
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from itertools import islice, pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ansible_collections.immutable.delivery.plugins.module_utils.deadline import (
     Deadline,
     Pace,
     wait_for,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import TimeoutExceeded
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 class Clock:

@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import (
     DeliveryError,
     Interrupted,
@@ -12,8 +15,6 @@ from ansible_collections.immutable.delivery.plugins.module_utils.errors import (
     enumerate_words,
     sentence,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import signal
 import threading
 
 import pytest
+
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import Interrupted
 from ansible_collections.immutable.delivery.plugins.module_utils.signals import (
     ignore_signals,
