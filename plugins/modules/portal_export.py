@@ -30,6 +30,7 @@ extends_documentation_fragment:
   - immutable.delivery.portal
   - immutable.delivery.portal.job
   - immutable.delivery.attributes
+  - immutable.delivery.attributes.actiongroup_portal
 attributes:
   check_mode:
     support: full

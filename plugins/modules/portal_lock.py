@@ -23,6 +23,7 @@ requirements:
 extends_documentation_fragment:
   - immutable.delivery.portal
   - immutable.delivery.attributes
+  - immutable.delivery.attributes.actiongroup_portal
 attributes:
   check_mode:
     support: full
