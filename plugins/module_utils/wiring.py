@@ -22,9 +22,14 @@ ObservedT = TypeVar("ObservedT")
 
 
 def require_requests(module: AnsibleModule) -> None:
-    """Fail with the missing library's name where requests is not installed."""
-    if not http.HAS_REQUESTS:
-        module.fail_json(msg=missing_required_lib("requests"), exception=http.REQUESTS_IMPORT_ERROR)
+    """Fail with the library's name where requests is not installed."""
+    require_library(module, "requests", http.REQUESTS_IMPORT_ERROR)
+
+
+def require_library(module: AnsibleModule, name: str, import_error: str | None) -> None:
+    """Fail with the library's name where its guarded import went wrong."""
+    if import_error is not None:
+        module.fail_json(msg=missing_required_lib(name), exception=import_error)
 
 
 def hand_over(
