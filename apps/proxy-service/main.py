@@ -101,8 +101,15 @@ async def _run(arguments: argparse.Namespace) -> None:
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def ask_to_stop(_number: int, _frame: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has closed already
+            loop.call_soon_threadsafe(stop.set)
+
+    # Not the loop's own handlers: those are gone before the process is, and a second SIGTERM in
+    # between would turn an orderly end into a kill.
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        signal.signal(number, ask_to_stop)
     server = ProxyServer(settings)
     try:
         url = await server.start()
@@ -141,6 +148,9 @@ def main(argv: list[str]) -> int:
     except (RegistryError, StartFailed) as exc:
         LOG.error("%s", exc)
         return 1
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
     return 0
 
 

@@ -89,7 +89,9 @@ def test_an_address_that_cannot_be_right_is_refused_in_a_sentence(proxy: Proxy, 
     assert proxy.current("kept") == "http://127.0.0.1:1"
 
 
-@pytest.mark.parametrize("name", ["services", "a%20b", "a%2Fb", "%00", "..%2F", "%C3%A4", "a" * 129])
+@pytest.mark.parametrize(
+    "name", ["services", "a%20b", "a%2Fb", "%00", "..%2F", "%C3%A4", "a" * 129]
+)
 def test_a_name_that_cannot_be_right_is_refused(proxy: Proxy, name: str) -> None:
     answer = proxy.api("POST", f"/{name}/{quote('http://127.0.0.1:1', safe='')}")
     assert answer.status_code == 400, answer.text

@@ -57,7 +57,9 @@ class Backend:
             {
                 "method": request.method,
                 "path": request.raw_path,
-                "headers": [[k.decode("latin1"), v.decode("latin1")] for k, v in request.raw_headers],
+                "headers": [
+                    [k.decode("latin1"), v.decode("latin1")] for k, v in request.raw_headers
+                ],
                 "size": size,
                 "sha256": digest.hexdigest(),
             }
@@ -68,7 +70,7 @@ class Backend:
 
     async def _download(self, request: web.BaseRequest, blocks: int) -> web.StreamResponse:
         response = web.StreamResponse(headers=self._headers)
-        if "sized" in request.query:
+        if request.raw_path.endswith("&sized"):
             response.content_length = blocks * len(BLOCK)
         await response.prepare(request)
         for _ in range(blocks):
@@ -78,7 +80,9 @@ class Backend:
 
     async def _events(self, request: web.BaseRequest) -> web.StreamResponse:
         # Each event waits for the one before to be asked for: buffering anywhere shows as a hang.
-        response = web.StreamResponse(headers={**self._headers, "Content-Type": "text/event-stream"})
+        response = web.StreamResponse(
+            headers={**self._headers, "Content-Type": "text/event-stream"}
+        )
         await response.prepare(request)
         async for line in request.content:
             await response.write(b"data: " + line + b"\n")
@@ -107,9 +111,7 @@ async def main() -> None:
     parser.add_argument("--version", required=True)
     parser.add_argument("--ready-file", type=Path, required=True)
     arguments = parser.parse_args()
-    server = web.Server(
-        Backend(arguments.version).handle, access_log=None, auto_decompress=False
-    )
+    server = web.Server(Backend(arguments.version).handle, access_log=None, auto_decompress=False)
     runner = web.ServerRunner(server, shutdown_timeout=20)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
