@@ -13,19 +13,24 @@ from __future__ import annotations
 
 import email.utils
 import json
+import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from .deadline import Deadline
 from .errors import DeliveryError, TimeoutExceeded
+from .http_reasons import never_sent, reason
 
 try:
     import requests
     import requests.adapters
+    import urllib3
+    import urllib3.exceptions
 except ImportError:
     HAS_REQUESTS = False
     REQUESTS_IMPORT_ERROR: str | None = traceback.format_exc()
@@ -91,24 +96,71 @@ def retry_after(headers: Mapping[str, str], default: float, now: float | None = 
     return default
 
 
-def _host_session(host_header: str | None) -> Session:
-    """Return a session that asks for *host_header* wherever it connects to, by SNI too."""
+def host_name(host_header: str) -> str:
+    """Return the name in *host_header*, without the port.
 
-    class HostAdapter(requests.adapters.HTTPAdapter):
+    :raises HttpError: it is something else, an address with a scheme or a path, say.
+    """
+    try:
+        parts = urlsplit(f"//{host_header}")
+        usable = parts.netloc == host_header and parts.username is None and "\\" not in host_header
+        name, _port = parts.hostname or "", parts.port
+    except ValueError:
+        usable, name = False, ""
+    if not usable or not name or not _sendable(host_header) or " " in host_header:
+        raise HttpError(
+            f"host_header {host_header!r} is not a host name",
+            next_step="Give it as HOST[:PORT], in ASCII.",
+        )
+    return name
+
+
+def _sendable(value: str) -> bool:
+    """Tell whether *value* can be a header's; requests would show a value that cannot."""
+    return value.isascii() and value.isprintable() and value == value.strip()
+
+
+def _host_session(name: str) -> Session:
+    """Return a session that asks for the host *name* by SNI, where there is one."""
+
+    class Adapter(requests.adapters.HTTPAdapter):
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
             # The default of 16 KiB a send call halves the speed of large uploads.
-            kwargs["blocksize"] = CHUNK
-            if host_header:
-                name = host_header.rsplit(":", 1)[0] if ":" in host_header else host_header
-                kwargs["server_hostname"] = name
-                kwargs["assert_hostname"] = name
-            super().init_poolmanager(*args, **kwargs)
+            super().init_poolmanager(*args, blocksize=CHUNK, **kwargs)
+
+    class HostAdapter(Adapter):
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+            super().init_poolmanager(*args, server_hostname=name, assert_hostname=name, **kwargs)
 
     session = requests.Session()
-    # Redirects are refused below, so one adapter for both schemes is all that is needed.
-    session.mount("https://", HostAdapter())
-    session.mount("http://", requests.adapters.HTTPAdapter())
+    session.mount("http://", Adapter())
+    session.mount("https://", HostAdapter() if name else Adapter())
     return session
+
+
+class _Upload:
+    """A file as a body that gives up at a deadline: sending may trickle as receiving may."""
+
+    def __init__(self, file: BinaryIO, deadline: Deadline, name: str) -> None:
+        file.seek(0)
+        self.file = file
+        self.deadline = deadline
+        self.name = name
+
+    def __len__(self) -> int:
+        return os.fstat(self.file.fileno()).st_size
+
+    def __iter__(self) -> Iterator[bytes]:
+        while chunk := self.read(CHUNK):
+            yield chunk
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes; called by http.client."""
+        if self.deadline.passed:
+            raise TimeoutExceeded(
+                f"sending the body to {self.name} took longer than {self.deadline.seconds:.0f} s"
+            )
+        return self.file.read(size)
 
 
 def _own_headers(request: PreparedRequest) -> PreparedRequest:
@@ -137,10 +189,15 @@ class Http:
 
     def __post_init__(self) -> None:
         self.base_url = check_url(self.base_url)
-        for value in (self.host_header or "", *self.headers.values()):
-            if any(char in value for char in "\r\n\0"):
-                raise HttpError("a header value (host_header or the key) contains a line break")
-        self._session = _host_session(self.host_header)
+        for header, value in self.headers.items():
+            if not _sendable(value):
+                raise HttpError(f"the value for {header} has characters that no header can carry")
+        if self.ca_path and not Path(self.ca_path).exists():
+            raise HttpError(f"ca_path does not exist: {self.ca_path}")
+        if not self.validate_certs:
+            # Asked for, so a warning for each request would only hide others.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        self._session = _host_session(host_name(self.host_header) if self.host_header else "")
 
     @property
     def name(self) -> str:
@@ -162,6 +219,8 @@ class Http:
     ) -> Response:
         """Send one request and return its answer, whatever its status but 429.
 
+        :param data: the body; a file is sent from its beginning, in constant memory.
+        :param stream: leave the body to :meth:`chunks`; otherwise it may have at most 8 MiB.
         :param repeat: whether it may be sent again after the connection broke; by default that is
             so for the idempotent methods (RFC 9110, 9.2.2). A request that was never sent may
             always be.
@@ -198,8 +257,6 @@ class Http:
                 error.message = f"{self.name} answers 429: too many calls a minute; {error.message}"
                 error.next_step = "Wait a minute, or give a longer timeout."
                 raise
-            if data is not None and hasattr(data, "seek"):
-                data.seek(0)
 
     def _send(
         self,
@@ -216,17 +273,19 @@ class Http:
             sent_headers["Host"] = self.host_header
         # The last look at a deadline gets a second to be answered, or it would never succeed.
         left = max(1.0, deadline.remaining)
+        if hasattr(data, "fileno"):
+            data = _Upload(data, deadline, self.name)
         verify: bool | str = (
             self.ca_path if self.validate_certs and self.ca_path else self.validate_certs
         )
         self.calls += 1
         try:
-            return self._session.request(
+            response = self._session.request(
                 method,
                 self.base_url + path,
                 data=data,
                 headers=sent_headers,
-                stream=stream,
+                stream=True,
                 allow_redirects=False,
                 auth=_own_headers,
                 timeout=(min(CONNECT_SECONDS, left), min(READ_SECONDS, left)),
@@ -234,28 +293,50 @@ class Http:
             )
         except requests.exceptions.SSLError as error:
             raise HttpError(
-                f"TLS to {self.name} failed: {_reason(error)}",
+                f"TLS to {self.name} failed: {reason(error)}",
                 next_step="Check ca_path, and that the certificate is made for the name asked for.",
             ) from error
         except (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError) as error:
             raise self._unreachable(error) from error
         except requests.exceptions.ConnectionError as error:
-            if _never_sent(error):
+            if never_sent(error):
                 raise self._unreachable(error) from error
             raise ConnectionBroken(
-                f"the connection to {self.name} broke during {method} {path}: {_reason(error)}"
+                f"the connection to {self.name} broke during {method} {path}: {reason(error)}"
             ) from error
         except requests.exceptions.Timeout as error:
-            raise ConnectionBroken(f"{self.name} did not answer {method} {path} in time") from error
+            raise ConnectionBroken(
+                f"{self.name} did not answer {method} {path} within {min(READ_SECONDS, left):.0f} s"
+            ) from error
         except requests.exceptions.RequestException as error:
-            raise HttpError(f"{method} {path} at {self.name} failed: {_reason(error)}") from error
+            raise HttpError(f"{method} {path} at {self.name} failed: {reason(error)}") from error
         except OSError as error:
             # requests reports a ca_path that does not exist as a bare OSError.
-            raise HttpError(f"{method} {path} at {self.name} failed: {error}") from error
+            raise HttpError(f"{method} {path} at {self.name} failed: {reason(error)}") from error
+        if not stream:
+            self._read(response, deadline)
+        return response
+
+    def _read(self, response: Response, deadline: Deadline) -> None:
+        """Read a small body, so that ``response.content`` has it."""
+        body = bytearray()
+        try:
+            for chunk in self.chunks(response, deadline):
+                body += chunk
+                if len(body) > JSON_LIMIT:
+                    raise HttpError(
+                        f"{self.name} answered {response.status_code} with more than "
+                        f"{JSON_LIMIT // CHUNK} MiB, where a short answer was due",
+                        next_step=_NOT_THE_API,
+                    )
+        finally:
+            response.close()
+        # requests offers no public way to hand it a body that was read with a limit.
+        response._content = bytes(body)
 
     def _unreachable(self, error: Exception) -> Unreachable:
         return Unreachable(
-            f"{self.name} cannot be reached: {_reason(error)}",
+            f"{self.name} cannot be reached: {reason(error)}",
             next_step="Check the address, and that the server runs.",
         )
 
@@ -266,60 +347,44 @@ class Http:
         :raises TimeoutExceeded: the deadline passed meanwhile.
         """
         try:
-            for chunk in response.iter_content(CHUNK):
+            while chunk := _read_some(response):
                 yield chunk
                 if deadline.passed:
                     raise TimeoutExceeded(
                         f"the body from {self.name} took longer than {deadline.seconds:.0f} s"
                     )
-        except (requests.exceptions.RequestException, OSError) as error:
+        except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ConnectionBroken(
-                f"the body from {self.name} ended early: {_reason(error)}"
+                f"the body from {self.name} ended early: {reason(error)}"
             ) from error
 
     def json(self, response: Response) -> Any:
         """Return the answer's body as JSON.
 
-        :raises HttpError: it is something else (a proxy's HTML page, say), or far too large.
+        :raises HttpError: it is something else: a proxy's HTML page, say.
         """
         body = response.content
-        shown = f"{response.status_code} from {self.name}"
-        if len(body) > JSON_LIMIT:
-            raise HttpError(f"{shown}: {len(body)} bytes are too many for a JSON answer")
         try:
             return json.loads(body)
         except (ValueError, RecursionError) as error:
             kind = response.headers.get("Content-Type", "no Content-Type").split(";")[0]
             raise HttpError(
-                f"{shown} is not JSON but {kind} ({len(body)} bytes)",
-                next_step="Check that the address is the API's own and not a web page before it.",
+                f"{self.name} answered {response.status_code} with {len(body)} bytes "
+                f"({kind[:80]}) that are not JSON",
+                next_step=_NOT_THE_API,
             ) from error
 
 
-def _reason(error: BaseException) -> str:
-    """Return the innermost reason of an error of requests, in one line."""
-    seen: set[int] = set()
-    inner: BaseException = error
-    while id(inner) not in seen:
-        seen.add(id(inner))
-        nested = getattr(inner, "reason", None)
-        if not isinstance(nested, BaseException):
-            nested = next((arg for arg in inner.args if isinstance(arg, BaseException)), None)
-        inner = nested or inner.__cause__ or inner
-    text = str(inner) or type(inner).__name__
-    # urllib3 prefixes its text with the repr of a connection object.
-    return " ".join(text.split("object at")[-1].split(">: ")[-1].split())
+_NOT_THE_API = "Check that the address is the API's own and not a web page before it."
 
 
-def _never_sent(error: BaseException) -> bool:
-    """Tell whether the connection failed before it stood."""
-    from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
+def _read_some(response: Response) -> bytes:
+    """Return what has come of the body, at most 1 MiB; empty at its end.
 
-    for arg in (*error.args, error.__cause__):
-        if isinstance(arg, (NewConnectionError, ConnectTimeoutError)):
-            return True
-        if isinstance(arg, MaxRetryError) and isinstance(
-            arg.reason, (NewConnectionError, ConnectTimeoutError)
-        ):
-            return True
-    return False
+    requests' own ``iter_content`` waits until a whole piece is there, so a server that trickles
+    would hold it for as long as it likes.
+    """
+    raw = response.raw
+    # read1 is urllib3 2's.
+    read = getattr(raw, "read1", raw.read)
+    return bytes(read(CHUNK, decode_content=True))
