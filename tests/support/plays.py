@@ -181,8 +181,12 @@ def start_play(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     args: Sequence[str] = (),
+    new_group: bool = False,
 ) -> RunningPlay:
-    """Start ansible-playbook; the parameters are those of :func:`run_play`."""
+    """Start ansible-playbook; the parameters are those of :func:`run_play`.
+
+    :param new_group: give it a process group of its own, to be killed with its children.
+    """
     workdir = tempfile.TemporaryDirectory(prefix="delivery-play-")
     folder = Path(workdir.name)
     variables = {"ansible_python_interpreter": sys.executable, **(extra_vars or {})}
@@ -218,6 +222,7 @@ def start_play(
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
+            start_new_session=new_group,
         )
     return RunningPlay(process, folder, workdir)
 
