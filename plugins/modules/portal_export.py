@@ -25,7 +25,7 @@ author:
 requirements:
   - python >= 3.11
   - requests
-  - cryptography (for O(verify_archive))
+  - cryptography (for O(verify_archive) and O(compare_with))
 extends_documentation_fragment:
   - immutable.delivery.portal
   - immutable.delivery.portal.job
@@ -54,6 +54,11 @@ options:
         OpenSSL 1.1.0, MD5.
     type: bool
     default: true
+  compare_with:
+    description:
+      - An earlier archive of the same key. The entities by which the new one differs from it are
+        returned, so that what was written between the two is known by name.
+    type: path
 """
 
 EXAMPLES = r"""
@@ -116,6 +121,28 @@ contents:
     approvals: 0
     verifications: 0
     webhooks: 0
+difference:
+  description:
+    - The entities by which the archive differs from O(compare_with), as C(KIND/ID), at most 100 of
+      each.
+  returned: when O(compare_with) is given
+  type: dict
+  contains:
+    added:
+      description: The entities that only the new archive has.
+      type: list
+      elements: str
+    changed:
+      description: The entities that are not the same in both.
+      type: list
+      elements: str
+    removed:
+      description: The entities that only the earlier archive has.
+      type: list
+      elements: str
+    total:
+      description: How many there are of all three, however many are listed.
+      type: int
 steps:
   description: Each step with the seconds it took.
   returned: success
@@ -140,10 +167,26 @@ from ..module_utils.portal.plan import ExportWanted
 from ..module_utils.wiring import hand_over, require_library, require_requests
 
 
+LISTED = 100
+
+
+def listed(difference: archive.Difference) -> dict[str, Any]:
+    """Return a difference with lists that a person can read."""
+    kinds = {
+        "added": difference.added,
+        "changed": difference.changed,
+        "removed": difference.removed,
+    }
+    total = sum(len(names) for names in kinds.values())
+    return {**{kind: names[:LISTED] for kind, names in kinds.items()}, "total": total}
+
+
 def result(outcome: Outcome[Exported], dest: str) -> dict[str, Any]:
     """Return what the module documents."""
     seen = outcome.after
+    difference = {} if seen.difference is None else {"difference": listed(seen.difference)}
     return {
+        **difference,
         "export_id": seen.lock.export_id if seen.lock else "",
         "dest": dest,
         "size": seen.size,
@@ -163,16 +206,22 @@ def main() -> None:
             **job_spec(),
             "dest": {"type": "path", "required": True},
             "verify_archive": {"type": "bool", "default": True},
+            "compare_with": {"type": "path"},
         },
         supports_check_mode=True,
     )
     require_requests(module)
     params = module.params
-    if params["verify_archive"]:
+    if params["verify_archive"] or params["compare_with"]:
         require_library(module, "cryptography", archive.CRYPTOGRAPHY_IMPORT_ERROR)
 
     def make() -> ExportChange:
-        wanted = ExportWanted(params["dest"], params["lock"] == "keep", params["verify_archive"])
+        wanted = ExportWanted(
+            params["dest"],
+            params["lock"] == "keep",
+            params["verify_archive"],
+            params["compare_with"] or "",
+        )
         return ExportChange(
             client_of(params),
             params["deployment_key"].strip(),

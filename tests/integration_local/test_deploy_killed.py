@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, immutable.delivery contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""kill -9 of the whole play at each stage: running it again finishes the deploy and loses nothing."""
+"""kill -9 of the whole play at each stage: running it again finishes it, and nothing is lost."""
 
 from __future__ import annotations
 

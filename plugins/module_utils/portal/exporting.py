@@ -37,6 +37,7 @@ class Exported:
     size: int = 0
     sha256: str = ""
     contents: archive.Contents | None = None
+    difference: archive.Difference | None = None
 
 
 @contextmanager
@@ -88,6 +89,8 @@ class ExportChange:
             raise DestError(
                 f"the folder of dest does not exist: {folder}", next_step="Make it first."
             )
+        if self.wanted.compare_with and not Path(self.wanted.compare_with).is_file():
+            raise DestError(f"compare_with is not a file: {self.wanted.compare_with}")
         if self.dest.is_dir():
             raise DestError(f"dest is a folder: {self.dest}", next_step="Give a file's path.")
         if not os.access(folder, os.W_OK | os.X_OK):
@@ -166,6 +169,17 @@ class ExportChange:
     def _verify(self, on_undo: OnUndo) -> None:
         with self._part.open("rb") as source:
             self.exported.contents = archive.inspect(source, self.key, size=self.exported.size)
+
+    def _compare(self, on_undo: OnUndo) -> None:
+        older = self._digests(Path(self.wanted.compare_with))
+        self.exported.difference = archive.compare(older, self._digests(self._part))
+
+    def _digests(self, path: Path) -> dict[str, str]:
+        try:
+            with path.open("rb") as source:
+                return archive.entity_digests(source, self.key)
+        except OSError as error:
+            raise DestError(f"cannot read {path}: {error.strerror or error}") from error
 
     def _place(self, on_undo: OnUndo) -> None:
         with _dest_errors(self.dest):

@@ -18,6 +18,7 @@ class ExportWanted:
     dest: str
     keep_lock: bool
     verify: bool
+    compare_with: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ def plan_export(wanted: ExportWanted) -> list[Step]:
         steps.append(Step("release", "give the portal's lock back"))
     if wanted.verify:
         steps.append(Step("verify", "decrypt and read the archive, and count what is in it"))
+    if wanted.compare_with:
+        steps.append(Step("compare", f"compare its entities with those of {wanted.compare_with}"))
     steps.append(Step("place", f"put the archive at {wanted.dest}"))
     return steps
 
