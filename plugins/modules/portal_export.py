@@ -166,7 +166,6 @@ from ..module_utils.portal.options import (
 from ..module_utils.portal.plan import ExportWanted
 from ..module_utils.wiring import hand_over, require_library, require_requests
 
-
 LISTED = 100
 
 
