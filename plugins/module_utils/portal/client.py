@@ -104,7 +104,8 @@ class PortalClient:
         try:
             response = self._call("POST", "export", deadline)
         except ConnectionBroken as error:
-            raise error.with_stands(stands) from error
+            error.with_stands(stands)
+            raise
         if response.status_code == 409:
             raise Conflict(
                 f"{self.name} has another export under way",
@@ -159,7 +160,8 @@ class PortalClient:
         try:
             response = self._call("POST", "import", deadline, data=archive, headers=headers)
         except ConnectionBroken as error:
-            raise error.with_stands(stands) from error
+            error.with_stands(stands)
+            raise
         if response.status_code == 409:
             raise Conflict(
                 f"{self.name} has another import or export under way",
@@ -198,6 +200,10 @@ class PortalClient:
                 next_step="It is starting or has no instance for this Host: give the portal's API "
                 "host name as host_header.",
             )
+        kind = response.headers.get("Content-Type", "")
+        if response.status_code == 404 and kind.lower().startswith("text/html"):
+            # Must not pass for an export that is not known: there is no portal here.
+            raise self._unexpected(response, f"{method} {path}, with a web page")
         if response.is_redirect:
             target = response.headers.get("Location", "")
             raise PortalError(
@@ -212,7 +218,8 @@ class PortalClient:
         try:
             document = self.http.json(response)
         except DeliveryError as error:
-            raise error.with_stands(stands) from error
+            error.with_stands(stands)
+            raise
         identifier = document.get(field) if isinstance(document, dict) else None
         if not isinstance(identifier, str) or not identifier:
             raise PortalError(f"{self.name} answered {what} without {field}", stands=stands)
@@ -229,7 +236,10 @@ class PortalClient:
         return PortalError(
             f"{self.name} answered {response.status_code} to {what}"
             + (f": {message}" if message else ""),
-            next_step="Check that api_url and host_header name the portal's API, below which "
+            # With a message of its own it is the portal that answered.
+            next_step=""
+            if message
+            else "Check that api_url and host_header name the portal's API, below which "
             "/deploy/v1 lies.",
         )
 

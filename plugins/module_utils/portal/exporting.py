@@ -13,11 +13,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from ..change import OnUndo, Step
 from ..deadline import Deadline
 from ..errors import DeliveryError
+from ..signals import uninterrupted
 from . import archive
 from .client import HASH_HEADER, LOCK_SECONDS, PortalClient, PortalError
 from .jobs import Lock, Patience, await_job, release, take_lock
@@ -47,7 +49,7 @@ def _dest_errors(dest: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DestError(
-            f"cannot write the archive for {dest}: {error.strerror or error}",
+            f"cannot write the archive for {dest} or read it back: {error.strerror or error}",
             next_step="Make room or give another dest; an archive that was there is untouched.",
         ) from error
 
@@ -126,28 +128,16 @@ class ExportChange:
     def _download(self, on_undo: OnUndo) -> None:
         response = self.client.open_data(self._lock.export_id, self.deadline)
         try:
-            announced = response.headers.get("Content-Length", "")
-            with _dest_errors(self.dest):
-                if announced.isascii() and announced.isdigit():
-                    _check_room(self.dest, int(announced))
-                handle, name = tempfile.mkstemp(
-                    prefix=f".{self.dest.name}.", suffix=".part", dir=self.dest.parent
-                )
-            part = Path(name)
-            on_undo(lambda: part.unlink(missing_ok=True), "no partial file is left")
-            self.exported.part = part
+            announced = _length(response.headers.get("Content-Length", ""))
             digest = hashlib.sha256()
-            chunks = self.client.http.chunks(response, self.deadline)
             # The chunks' own errors are ConnectionBroken, so an OSError in here is the file's.
-            with os.fdopen(handle, "wb", buffering=0) as file:
-                for chunk in chunks:
+            with _dest_errors(self.dest), self._open_part(announced, on_undo) as file:
+                for chunk in self.client.http.chunks(response, self.deadline):
                     digest.update(chunk)
-                    with _dest_errors(self.dest):
-                        _write_all(file.fileno(), chunk)
+                    _write_all(file.fileno(), chunk)
                     self.exported.size += len(chunk)
-                with _dest_errors(self.dest):
-                    os.fsync(file.fileno())
-            if announced and int(announced) != self.exported.size:
+                os.fsync(file.fileno())
+            if announced is not None and announced != self.exported.size:
                 raise PortalError(
                     f"the archive from {self.client.name} was cut off: "
                     f"{self.exported.size} of {announced} bytes came"
@@ -163,11 +153,24 @@ class ExportChange:
         finally:
             response.close()
 
+    def _open_part(self, announced: int | None, on_undo: OnUndo) -> FileIO:
+        """Open the file beside ``dest`` that the archive is written to; removed on undo."""
+        if announced is not None:
+            _check_room(self.dest, announced)
+        with uninterrupted():
+            handle, name = tempfile.mkstemp(
+                prefix=f".{self.dest.name[:50]}.", suffix=".part", dir=self.dest.parent
+            )
+            part = Path(name)
+            on_undo(lambda: part.unlink(missing_ok=True), "no partial file is left")
+        self.exported.part = part
+        return FileIO(handle, "wb")
+
     def _release(self, on_undo: OnUndo) -> None:
         release(self.client, self._lock)
 
     def _verify(self, on_undo: OnUndo) -> None:
-        with self._part.open("rb") as source:
+        with _dest_errors(self.dest), self._part.open("rb") as source:
             self.exported.contents = archive.inspect(source, self.key, size=self.exported.size)
 
     def _compare(self, on_undo: OnUndo) -> None:
@@ -222,6 +225,11 @@ class ExportChange:
         if self.exported.part is None:
             raise PortalError("an export's step ran before the archive was downloaded")
         return self.exported.part
+
+
+def _length(announced: str) -> int | None:
+    """Return a Content-Length as a number; None where there is none that can be used."""
+    return int(announced) if announced.isascii() and announced.isdigit() else None
 
 
 def _check_room(dest: Path, size: int) -> None:

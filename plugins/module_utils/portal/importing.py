@@ -12,10 +12,12 @@ from pathlib import Path
 
 from ..change import OnUndo, Step
 from ..deadline import Deadline
-from ..errors import DeliveryError
-from .client import LOCK_SECONDS, PortalClient
+from ..errors import DeliveryError, Interrupted
+from .client import LOCK_SECONDS, PortalClient, Refused
 from .jobs import Lock, Patience, await_job, sha256_of, take_lock, without_conflict
 from .plan import ImportWanted, plan_import
+
+UNDER_WAY = "The portal may go on importing all the same."
 
 
 class SourceError(DeliveryError):
@@ -98,24 +100,38 @@ class ImportChange:
             with self.src.open("rb") as source:
                 return self.client.begin_import(source, self.imported.sha256, self.deadline)
 
-        self.imported.import_id = without_conflict(
-            upload, self.patience, self.deadline, "the other import to end"
-        )
+        try:
+            self.imported.import_id = without_conflict(
+                upload, self.patience, self.deadline, "the other import to end"
+            )
+        except Interrupted as error:
+            error.with_stands(UNDER_WAY)
+            raise
 
     def _await(self, on_undo: OnUndo) -> None:
         import_id = self.imported.import_id
-        self.imported.message = await_job(
-            lambda: self.client.import_status(import_id, self.deadline),
-            self.client,
-            self.patience,
-            self.deadline,
-            "import",
-        ).message
+        try:
+            self.imported.message = await_job(
+                lambda: self.client.import_status(import_id, self.deadline),
+                self.client,
+                self.patience,
+                self.deadline,
+                "import",
+            ).message
+        except Refused:
+            raise
+        except DeliveryError as error:
+            error.with_stands(UNDER_WAY)
+            raise
 
     def _lock(self, on_undo: OnUndo) -> None:
-        self.imported.lock = take_lock(
-            self.client, self.patience, self.deadline, on_undo, self.lock_seconds
-        )
+        try:
+            self.imported.lock = take_lock(
+                self.client, self.patience, self.deadline, on_undo, self.lock_seconds
+            )
+        except DeliveryError as error:
+            error.with_stands("The data itself has been imported.")
+            raise
 
     def verify(self, observed: Imported, applied: Sequence[Step]) -> Imported:
         """Return what was done: the job was awaited until the portal said so."""

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from ..change import OnUndo
 from ..deadline import Deadline, Pace, wait_for
-from ..errors import DeliveryError
+from ..errors import DeliveryError, TimeoutExceeded
 from ..http import CHUNK
 from ..signals import uninterrupted
 from .client import (
@@ -84,10 +84,9 @@ def take_lock(
 
     def begin() -> Lock:
         # Counted from before the call: the lock may lapse later than this, never earlier.
-        begun = datetime.now(UTC)
+        expires_at = datetime.now(UTC) + timedelta(seconds=lock_seconds)
         with uninterrupted():
-            export_id = client.begin_export(deadline)
-            lock = Lock(export_id, begun + timedelta(seconds=lock_seconds))
+            lock = Lock(client.begin_export(deadline), expires_at)
             on_undo(lambda: release(client, lock) if lock.held else None, "the lock is given back")
         return lock
 
@@ -170,13 +169,17 @@ def await_job(
         status = ask()
         return None if status.state is State.RUNNING else status
 
-    status = wait_for(
-        look,
-        deadline=deadline,
-        pace=patience.pace(),
-        what=f"{client.name} to finish the {job}",
-        last_seen=lambda: "still processing",
-    )
+    try:
+        status = wait_for(
+            look,
+            deadline=deadline,
+            pace=patience.pace(),
+            what=f"{client.name} to finish the {job}",
+            last_seen=lambda: "still processing",
+        )
+    except TimeoutExceeded as error:
+        error.next_step = error.next_step or "Give a longer timeout."
+        raise
     if status.state is State.DONE:
         return status
     if status.state is State.FAILED:

@@ -13,6 +13,8 @@ from ..http import Http
 from .client import LOCK_SECONDS, PortalClient
 from .jobs import MIN_INTERVAL, Patience
 
+MAX_LOCK_SECONDS = 86_400.0
+
 
 def connection_spec() -> dict[str, Any]:
     """Return the options of every portal module; documented in the fragment ``portal``."""
@@ -62,12 +64,18 @@ def client_of(params: dict[str, Any]) -> PortalClient:
 def patience_of(params: dict[str, Any]) -> Patience:
     """Return the patience that the options describe.
 
-    :raises DeliveryError: ``poll_interval`` is shorter than the portal allows.
+    :raises DeliveryError: ``poll_interval`` is shorter than the portal allows, or ``lock_seconds``
+        is no time that a lock could hold.
     """
     if params["poll_interval"] < MIN_INTERVAL:
         raise DeliveryError(
             f"poll_interval must be at least {MIN_INTERVAL:g} seconds, "
             f"not {params['poll_interval']:g}",
             next_step="The portal takes 25 calls a minute and refuses the rest.",
+        )
+    if not 0 < params["lock_seconds"] <= MAX_LOCK_SECONDS:
+        raise DeliveryError(
+            f"lock_seconds must be more than 0 and at most {MAX_LOCK_SECONDS:g}, "
+            f"not {params['lock_seconds']:g}"
         )
     return Patience(params["timeout"], params["poll_interval"], params["conflict_timeout"])
