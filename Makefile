@@ -6,6 +6,8 @@
 .PHONY: help setup-demo setup-test demo demo-down lint units test test-fast bench clean
 
 PYTEST := .venv-test/bin/python -m pytest
+# Two at a time, because a deploy mostly waits; tests of one file share a lab, so they stay together.
+SIDE_BY_SIDE := -n 2 --dist loadfile
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1#/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -28,8 +30,9 @@ lint: setup-test ## every linter: ansible-test sanity and units, ansible-lint, a
 units: setup-test ## the unit tests alone, by plain pytest
 	@$(PYTEST) tests/unit
 
-test: lint ## all there is to check: lint, then every test
-	@$(PYTEST)
+# Lint has run the unit tests already.
+test: lint ## all there is to check: lint, then the tests of apps, modules and whole deploys
+	@$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/unit
 
 test-fast: test ## what needs no Docker engine; all tests do without one so far
 
