@@ -1,0 +1,376 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: proxy_register
+short_description: Switch the traffic of a service to another address, proved and drained
+version_added: 0.1.0
+description:
+  - Tells a router to send a service's traffic to O(url), from one request to the next.
+  - An address that does not answer O(health_path) is refused before anything is changed.
+  - After the switch the router is read back and, with O(prove_path), asked as a client would ask
+    it. Where that fails the earlier address is put back, and the error says what stands.
+  - Then it waits until the requests that the earlier address still works on have ended.
+author:
+  - immutable.delivery contributors (@immutable-delivery)
+requirements:
+  - python >= 3.11
+  - requests
+notes:
+  - The demo proxy has no compare-and-set, so it cannot refuse the second of two callers. The module
+    notices by reading back that somebody else switched, and fails. Keep deploys apart with
+    M(immutable.delivery.deploy_lock).
+  - In check mode the new address is asked for its health, which changes nothing; it is neither
+    switched to nor proved, and nothing is drained.
+extends_documentation_fragment:
+  - immutable.delivery.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  router:
+    description:
+      - The kind of router.
+      - V(registry) is the demo proxy with its HTTP API.
+    type: str
+    choices: [registry]
+    default: registry
+  api_url:
+    description:
+      - The address of the router's API; for O(router=registry) also where its clients ask.
+    type: str
+    required: true
+  service:
+    description:
+      - The name of the service.
+    type: str
+    required: true
+  url:
+    description:
+      - Where the traffic shall go. Needed for O(state=present).
+    type: str
+  state:
+    description:
+      - V(present) sends the traffic to O(url); V(absent) makes the router forget the service.
+    type: str
+    choices: [present, absent]
+    default: present
+  health_path:
+    description:
+      - The path that O(url) must answer before it gets traffic. Empty for no such check.
+    type: str
+    default: /health
+  health_status:
+    description:
+      - The statuses that are healthy; any of 200 to 299 where none is given.
+    type: list
+    elements: int
+    default: []
+  health_timeout:
+    description:
+      - The seconds that O(url) may take to become healthy.
+    type: float
+    default: 30
+  host_header:
+    description:
+      - The host name to ask for, in the health check and in the proof.
+    type: str
+  prove_path:
+    description:
+      - A path to ask for through the router after the switch. Without it there is no proof.
+      - Where O(url) has the traffic already it is asked as well, and a failure then changes
+        nothing.
+    type: str
+  prove_fields:
+    description:
+      - JSON fields that the answers to O(prove_path) must have with these values, compared as text.
+        A dot descends into an object.
+    type: dict
+    default: {}
+  prove_count:
+    description:
+      - How many good answers in a row are a proof.
+    type: int
+    default: 3
+  prove_timeout:
+    description:
+      - The seconds that the proof may take.
+    type: float
+    default: 10
+  drain_timeout:
+    description:
+      - How many seconds to wait for the requests on earlier addresses to end; V(0) does not wait.
+      - Where O(url) has the traffic already, requests that are left from before are waited for as
+        well.
+    type: float
+    default: 60
+  drain_required:
+    description:
+      - Whether it is a failure, and not only a warning, when requests are left or the router cannot
+        tell. The switch stands all the same.
+    type: bool
+    default: false
+  validate_certs:
+    description:
+      - Whether to check TLS certificates, of the router and of O(url).
+    type: bool
+    default: true
+  ca_path:
+    description:
+      - A file of CA certificates to trust instead of the system's.
+    type: path
+  timeout:
+    description:
+      - The seconds that one call to the router's API may take.
+    type: float
+    default: 30
+seealso:
+  - module: immutable.delivery.deploy_lock
+  - module: immutable.delivery.health_probe
+"""
+
+EXAMPLES = r"""
+- name: Send the portal's traffic to the candidate once it is healthy, and prove it
+  immutable.delivery.proxy_register:
+    api_url: http://127.0.0.1:8000
+    service: portal
+    url: http://10.0.0.6:3001
+    host_header: api.example.org
+    prove_path: /health
+    prove_fields:
+      version: v24
+    drain_timeout: 120
+  register: portal_switched
+
+- name: Take a service out of the proxy
+  immutable.delivery.proxy_register:
+    api_url: http://127.0.0.1:8000
+    service: demo
+    state: absent
+"""
+
+RETURN = r"""
+url:
+  description: Where the traffic goes now, as it was read back; null where the service is not known.
+  returned: success
+  type: str
+previous_url:
+  description: Where the traffic went before the task; null where the service was not known.
+  returned: success
+  type: str
+proved:
+  description: Whether answers through the router were asked for and found good.
+  returned: success
+  type: bool
+drained:
+  description:
+    - Whether no request is left on an earlier address; null where the router cannot tell, and in
+      check mode.
+  returned: success
+  type: bool
+in_flight:
+  description: How many requests are left on earlier addresses; null where that is not known.
+  returned: success
+  type: int
+seconds:
+  description: How long the switch itself took, until it was read back.
+  returned: success
+  type: float
+steps:
+  description: Each step with the seconds it took.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.change import run
+from ..module_utils.errors import DeliveryError
+from ..module_utils.http import Http, check_url
+from ..module_utils.probe import Expectation
+from ..module_utils.routers.base import Route, Router
+from ..module_utils.routers.options import router_of
+from ..module_utils.routers.plan import REMOVE, SWITCH, Wanted, where
+from ..module_utils.routers.switch import Check, Drained, NotDrained, RouteChange
+from ..module_utils.wiring import fail, require_requests
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "router": {"type": "str", "choices": ["registry"], "default": "registry"},
+            "api_url": {"type": "str", "required": True},
+            "service": {"type": "str", "required": True},
+            "url": {"type": "str"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "health_path": {"type": "str", "default": "/health"},
+            "health_status": {"type": "list", "elements": "int", "default": []},
+            "health_timeout": {"type": "float", "default": 30.0},
+            "host_header": {"type": "str"},
+            "prove_path": {"type": "str"},
+            "prove_fields": {"type": "dict", "default": {}},
+            "prove_count": {"type": "int", "default": 3},
+            "prove_timeout": {"type": "float", "default": 10.0},
+            "drain_timeout": {"type": "float", "default": 60.0},
+            "drain_required": {"type": "bool", "default": False},
+            "validate_certs": {"type": "bool", "default": True},
+            "ca_path": {"type": "path"},
+            "timeout": {"type": "float", "default": 30.0},
+        },
+        required_if=[("state", "present", ["url"])],
+        supports_check_mode=True,
+    )
+    require_requests(module)
+    try:
+        values = register(module.params, module.check_mode, module.warn)
+    except DeliveryError as error:
+        fail(module, error)
+    else:
+        module.exit_json(**values)
+
+
+def register(
+    params: dict[str, Any], check_mode: bool, warn: Callable[[str], None]
+) -> dict[str, Any]:
+    """Make the change, then drain; return what the module documents."""
+    change = change_of(params)
+    outcome = run(change, check_mode=check_mode)
+    values = outcome.result()
+    switched = (SWITCH, REMOVE)
+    values.update(
+        url=outcome.after.url,
+        previous_url=outcome.before.url,
+        proved=outcome.changed and not check_mode and change.proof is not None,
+        drained=None,
+        in_flight=None,
+        seconds=sum(
+            done["seconds"]
+            for done, step in zip(outcome.steps, change.plan(outcome.before), strict=True)
+            if step.action in switched
+        ),
+    )
+    if check_mode:
+        return values
+    if not outcome.changed and change.proof is not None:
+        try:
+            values["proved"] = change.prove()
+        except DeliveryError as error:
+            raise error.with_stands(f"Nothing was changed: {where(outcome.after)}.") from error
+    drained = change.drain(params["drain_timeout"])
+    report_left(drained, params, outcome.after, warn)
+    values.update(drained=drained.drained, in_flight=drained.in_flight)
+    values["steps"] = [
+        *outcome.steps,
+        {"step": "drain earlier targets", "seconds": round(drained.seconds, 3)},
+    ]
+    return values
+
+
+def report_left(
+    drained: Drained, params: dict[str, Any], route: Route, warn: Callable[[str], None]
+) -> None:
+    """Fail or warn where requests may be left on an earlier target.
+
+    :raises NotDrained: ``drain_required`` was given.
+    """
+    if drained.drained:
+        return
+    if drained.drained is None:
+        text = "the router cannot tell how many requests are left on earlier addresses"
+    elif drained.in_flight is None:
+        text = "the router could not be asked how many requests are left on earlier addresses"
+    else:
+        text = (
+            f"{drained.in_flight} request(s) were left on earlier addresses of "
+            f"{params['service']} after {drained.seconds:.0f} s"
+        )
+    if params["drain_required"]:
+        raise NotDrained(
+            text,
+            stands=f"The switch stands: {where(route)}.",
+            next_step="Keep the earlier version until they have ended, or run this again.",
+        )
+    # Who gave no time to wait knows that requests may be left.
+    if params["drain_timeout"] > 0:
+        warn(f"{text}; ending the earlier version now may cut them off")
+
+
+def change_of(params: dict[str, Any]) -> RouteChange:
+    """Return the change that the options describe.
+
+    :raises DeliveryError: an option cannot be used.
+    """
+    for name in ("health_timeout", "prove_timeout", "drain_timeout"):
+        if not 0 <= params[name] < float("inf"):
+            raise DeliveryError(f"{name} must not be less than 0 seconds, nor endless")
+    if params["prove_count"] < 1:
+        raise DeliveryError(f"prove_count must be at least 1, not {params['prove_count']}")
+    if params["prove_fields"] and not params["prove_path"]:
+        raise DeliveryError("prove_fields needs prove_path, or nothing would be proved")
+    for name in ("health_path", "prove_path"):
+        if params[name] and not params[name].startswith("/"):
+            raise DeliveryError(f"{name} must begin with a slash: {params[name]}")
+    router = router_of(params)
+    url = target_of(params)
+    proof = proof_of(params, router) if url else None
+    wanted = Wanted(params["service"], url, proof is not None, not router.durable)
+    return RouteChange(router, wanted, health=health_of(params, url), proof=proof)
+
+
+def target_of(params: dict[str, Any]) -> str | None:
+    """Return the address that shall get the traffic; None for ``state: absent``."""
+    if params["state"] == "absent":
+        return None
+    url = check_url(params["url"], "url")
+    if "?" in url or "#" in url or not url.isascii() or not url.isprintable() or " " in url:
+        raise DeliveryError(
+            f"url {url!r} must not have a query, a fragment, spaces or characters beyond ASCII"
+        )
+    return url
+
+
+def health_of(params: dict[str, Any], url: str | None) -> Check | None:
+    """Return the health check of the new target, where one is wanted."""
+    if url is None or not params["health_path"]:
+        return None
+    expected = Expectation(params["health_path"], tuple(params["health_status"]))
+    return Check(http_to(url, params), expected, params["health_timeout"])
+
+
+def proof_of(params: dict[str, Any], router: Router) -> Check | None:
+    """Return the proof through the router, where one is wanted."""
+    if not params["prove_path"]:
+        return None
+    expected = Expectation(
+        params["prove_path"],
+        fields={name: str(value) for name, value in params["prove_fields"].items()},
+    )
+    http = http_to(router.entrance(params["service"]), params)
+    return Check(http, expected, params["prove_timeout"], params["prove_count"])
+
+
+def http_to(url: str, params: dict[str, Any]) -> Http:
+    """Return a client for *url* with the options' TLS settings and host."""
+    return Http(
+        url,
+        host_header=params["host_header"],
+        validate_certs=params["validate_certs"],
+        ca_path=params["ca_path"],
+    )
+
+
+if __name__ == "__main__":
+    main()

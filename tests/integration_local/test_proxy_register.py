@@ -1,0 +1,183 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""proxy_register through ansible-playbook, against the real proxy and services behind it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.support.apps import AppProcess
+from tests.support.plays import PlayResult, run_play
+from tests.support.proxy import PATIENCE, Proxy, start_backend, start_proxy
+
+
+@dataclass
+class Lab:
+    """A proxy, two versions of a service, and the module's options for them."""
+
+    proxy: Proxy
+    blue: AppProcess
+    green: AppProcess
+
+    def task(self, **options: Any) -> dict[str, Any]:
+        return {
+            "name": "Switch",
+            "immutable.delivery.proxy_register": {
+                "api_url": self.proxy.url,
+                "service": "demo",
+                "prove_path": "/hits",
+                "drain_timeout": 20,
+                **options,
+            },
+        }
+
+    def play(self, *, check: bool = False, diff: bool = False, **options: Any) -> PlayResult:
+        return run_play([self.task(**options)], check=check, diff=diff)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with start_proxy(tmp_path) as proxy:
+        blue = start_backend(tmp_path, "blue")
+        green = start_backend(tmp_path, "green")
+        try:
+            yield Lab(proxy, blue, green)
+        finally:
+            blue.kill()
+            green.kill()
+
+
+def version_of(lab: Lab) -> str:
+    return requests.get(f"{lab.proxy.url}/demo/hits", timeout=PATIENCE).headers["X-Version"]
+
+
+def test_first_registration_then_a_switch_then_the_same_again_then_absent(lab: Lab) -> None:
+    play = run_play(
+        [
+            {**lab.task(url=lab.blue.url), "name": "First"},
+            {**lab.task(url=lab.green.url + "/"), "name": "Second"},
+            {**lab.task(url=lab.green.url), "name": "Again"},
+            {**lab.task(state="absent"), "name": "Remove"},
+            {**lab.task(state="absent"), "name": "Remove again"},
+        ]
+    ).ok()
+    first, second, again = play.task("First"), play.task("Second"), play.task("Again")
+    assert first.changed
+    assert (first["previous_url"], first["url"]) == (None, lab.blue.url)
+    assert first["proved"] is True
+    assert second.changed
+    assert (second["previous_url"], second["url"]) == (lab.blue.url, lab.green.url)
+    assert (second["drained"], second["in_flight"]) == (True, 0)
+    assert [step["step"].split()[0] for step in second["steps"]] == ["send", "prove", "drain"]
+    assert not again.changed
+    assert again["url"] == lab.green.url
+    removed = play.task("Remove")
+    assert removed.changed
+    assert (removed["previous_url"], removed["url"]) == (lab.green.url, None)
+    assert not play.task("Remove again").changed
+    assert lab.proxy.current("demo") is None
+
+
+def test_check_mode_asks_for_health_and_writes_nothing(lab: Lab) -> None:
+    lab.proxy.register("demo", lab.blue.url)
+    before = lab.proxy.registry.read_bytes()
+    play = lab.play(url=lab.green.url, check=True, diff=True).ok()
+    assert play[0].changed
+    assert play[0]["diff"] == {
+        "before": f"demo goes to {lab.blue.url}\n",
+        "after": f"demo goes to {lab.green.url}\n",
+    }
+    assert play[0]["proved"] is False
+    assert lab.proxy.registry.read_bytes() == before
+    assert lab.proxy.current("demo") == lab.blue.url
+    lab.green.kill()
+    play = lab.play(url=lab.green.url, check=True, health_timeout=0)
+    assert "Nothing was changed" in play.failures[0].msg
+
+
+def test_an_address_that_does_not_answer_is_refused(lab: Lab) -> None:
+    lab.proxy.register("demo", lab.blue.url)
+    lab.green.kill()
+    play = lab.play(url=lab.green.url, health_timeout=0)
+    assert play.rc != 0
+    assert lab.green.url in play[0].msg
+    assert f"Nothing was changed: demo goes to {lab.blue.url}." in play[0].msg
+    assert lab.proxy.current("demo") == lab.blue.url
+
+
+def test_a_failed_proof_puts_the_earlier_address_back(lab: Lab) -> None:
+    lab.proxy.register("demo", lab.blue.url)
+    play = lab.play(url=lab.green.url, prove_fields={"version": "v24"}, prove_timeout=0.1)
+    assert play.rc != 0
+    assert play[0]["kind"] == "unproved"
+    assert f"{lab.proxy.url}/demo/hits did not answer as healthy" in play[0].msg
+    assert f"Demo goes to {lab.blue.url}." in play[0].msg
+    assert lab.proxy.current("demo") == lab.blue.url
+    assert version_of(lab) == "blue"
+
+
+def test_a_failed_proof_of_the_first_registration_leaves_none(lab: Lab) -> None:
+    play = lab.play(url=lab.green.url, prove_fields={"version": "v24"}, prove_timeout=0.1)
+    assert "Demo is registered nowhere." in play[0].msg
+    assert lab.proxy.current("demo") is None
+
+
+def test_requests_on_the_earlier_version_are_waited_for(lab: Lab) -> None:
+    lab.proxy.register("demo", lab.blue.url)
+    answers: list[requests.Response] = []
+
+    def ask() -> None:
+        answers.append(requests.get(f"{lab.proxy.url}/demo/held", timeout=PATIENCE))
+
+    client = threading.Thread(target=ask)
+    client.start()
+    try:
+        while lab.proxy.api("GET", "/demo/drain").json()["current_in_flight"] == 0:
+            threading.Event().wait(0.02)
+        # It is left behind, with a warning, where the time is up ...
+        play = lab.play(url=lab.green.url, drain_timeout=0.2).ok()
+        assert (play[0]["drained"], play[0]["in_flight"]) == (False, 1)
+        assert "1 request(s) were left" in play.output
+        # ... a failure where that was asked for, and the switch stands ...
+        play = lab.play(url=lab.green.url, drain_timeout=0, drain_required=True)
+        assert play.failures[0]["kind"] == "not_drained"
+        assert f"The switch stands: demo goes to {lab.green.url}." in play[0].msg
+    finally:
+        requests.get(f"{lab.blue.url}/open", timeout=PATIENCE)
+        client.join(PATIENCE)
+    # ... and the same address again waits for what is left, and has changed nothing.
+    play = lab.play(url=lab.green.url).ok()
+    assert not play[0].changed
+    assert (play[0]["drained"], play[0]["in_flight"]) == (True, 0)
+    assert [answer.headers["X-Version"] for answer in answers] == ["blue"]
+
+
+BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"url": "ftp://127.0.0.1"}, "is not an http or https address"),
+    ({"url": "http://127.0.0.1/?a=b"}, "must not have a query"),
+    ({"url": "http://user:pw@127.0.0.1"}, "must not carry a user name"),
+    ({"url": "http://127.0.0.1", "service": "services"}, "cannot be the name of a service"),
+    ({"url": "http://127.0.0.1", "prove_count": 0}, "prove_count must be at least 1"),
+    ({"url": "http://127.0.0.1", "drain_timeout": -1}, "drain_timeout must not be less"),
+    ({"url": "http://127.0.0.1", "timeout": 0}, "timeout must be more than 0"),
+    ({"url": "http://127.0.0.1", "prove_path": "health"}, "must begin with a slash"),
+    ({"url": "http://127.0.0.1", "prove_path": "", "prove_fields": {"a": 1}}, "needs prove_path"),
+    ({"prove_path": "/"}, "missing: url"),
+]
+
+
+def test_bad_options_are_refused(lab: Lab) -> None:
+    tasks = [{**lab.task(**options), "ignore_errors": True} for options, _message in BAD_OPTIONS]
+    play = run_play(tasks)
+    for result, (options, message) in zip(play.results, BAD_OPTIONS, strict=True):
+        assert result.failed, options
+        assert message in result.msg
+    assert lab.proxy.api("GET", "").json() == []
