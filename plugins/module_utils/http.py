@@ -142,13 +142,14 @@ class _Upload:
     """A file as a body that gives up at a deadline: sending may trickle as receiving may."""
 
     def __init__(self, file: BinaryIO, deadline: Deadline, name: str) -> None:
+        self.size = file.seek(0, os.SEEK_END)
         file.seek(0)
         self.file = file
         self.deadline = deadline
         self.name = name
 
     def __len__(self) -> int:
-        return os.fstat(self.file.fileno()).st_size
+        return self.size
 
     def __iter__(self) -> Iterator[bytes]:
         while chunk := self.read(CHUNK):
@@ -273,7 +274,8 @@ class Http:
             sent_headers["Host"] = self.host_header
         # The last look at a deadline gets a second to be answered, or it would never succeed.
         left = max(1.0, deadline.remaining)
-        if hasattr(data, "fileno"):
+        deadline = Deadline(left, clock=deadline.clock, sleep=deadline.sleep)
+        if hasattr(data, "read"):
             data = _Upload(data, deadline, self.name)
         verify: bool | str = (
             self.ca_path if self.validate_certs and self.ca_path else self.validate_certs

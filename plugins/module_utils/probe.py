@@ -82,21 +82,21 @@ def wait_healthy(
 
     :raises Unhealthy: the deadline passed first; the error says what was seen last.
     """
-    row = 0
     last = ""
 
     def look() -> bool | None:
-        nonlocal row, last
-        while True:
+        nonlocal last
+        for _attempt in range(successes):
             last = shortcoming(http, expected, deadline)
-            row = 0 if last else row + 1
-            if last or row >= successes:
-                return True if not last else None
+            if last:
+                return None
+        return True
 
     try:
         wait_for(look, deadline=deadline, pace=pace, what="health", last_seen=lambda: last)
     except TimeoutExceeded as error:
         raise Unhealthy(
             f"{http.name}{expected.path} did not answer as healthy "
-            f"within {deadline.seconds:.0f} s: {last}"
+            f"within {deadline.seconds:.0f} s: {last}",
+            next_step="See that server's own log.",
         ) from error
