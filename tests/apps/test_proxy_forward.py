@@ -8,13 +8,21 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from tests.support.apps import AppProcess
 from tests.support.proxy import (
@@ -300,6 +308,55 @@ def test_a_service_that_says_nothing_is_a_504(proxy: Proxy) -> None:
         answer = requests.post(f"{proxy.url}/raw/", data=b"x", timeout=PATIENCE)
         assert (answer.status_code, len(server.requests)) == (504, 1)
         assert answer.json()["error"] == "The service did not answer in time."
+
+
+def test_a_service_that_leads_back_to_the_proxy_is_noticed(proxy: Proxy) -> None:
+    proxy.register("circle", f"{proxy.url}/circle")
+    answer = requests.get(f"{proxy.url}/circle/x", timeout=PATIENCE)
+    assert answer.status_code == 508
+    assert "leads back" in answer.json()["error"]
+
+
+def test_a_service_over_tls_is_verified(tmp_path: Path) -> None:
+    certificate = self_signed(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def serve(server: Scripted, connection: socket.socket, _number: int) -> None:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            always(OK)(server, secured, 1)
+
+    with scripted(serve) as server:
+        url = f"https://localhost:{server.port}"
+        for trusted, status in ((certificate, 200), (None, 502)):
+            env = {"SSL_CERT_FILE": str(trusted)} if trusted else {}
+            with start_proxy(tmp_path, env=env) as own:
+                own.register("raw", url)
+                answer = requests.post(f"{own.url}/raw/", data=b"x", timeout=PATIENCE)
+                assert answer.status_code == status, answer.text
+        assert len(server.requests) == 1
+
+
+def self_signed(folder: Path) -> Path:
+    """A key and certificate for localhost in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "localhost.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+    return path
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,10 @@ PATIENCE = 30.0
 class Proxy:
     """A running proxy and its API."""
 
-    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, env: Mapping[str, str], options: dict[str, Any]) -> None:
         self.registry = folder / "services.json"
         self._ready = folder / "proxy-ready.json"
+        self._env = env
         self._options = {"registry": self.registry, **options}
         self.app = self._start("127.0.0.1:0")
 
@@ -38,7 +39,7 @@ class Proxy:
         argv = [sys.executable, str(PROXY), "--listen", listen, "--ready-file", str(self._ready)]
         for name, value in self._options.items():
             argv += ["--" + name.replace("_", "-"), str(value)]
-        return start_app(argv, None, self._ready)
+        return start_app(argv, self._env, self._ready)
 
     @property
     def url(self) -> str:
@@ -76,9 +77,11 @@ class Proxy:
 
 
 @contextmanager
-def start_proxy(tmp_path: Path, **options: Any) -> Iterator[Proxy]:
+def start_proxy(
+    tmp_path: Path, *, env: Mapping[str, str] | None = None, **options: Any
+) -> Iterator[Proxy]:
     """A proxy with its registry in tmp_path; options are its own (`idle_timeout=1`)."""
-    proxy = Proxy(tmp_path, options)
+    proxy = Proxy(tmp_path, env or {}, options)
     try:
         yield proxy
     finally:

@@ -25,7 +25,7 @@ from aiohttp.http import RawResponseMessage, StreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
-from .headers import BrokenHead, RequestHead, response_head
+from .headers import BrokenHead, Loop, RequestHead, response_head
 from .registry import Registry, Service, Target
 from .upstream import Pool, Unreachable, Upstream
 from .websocket import tunnel
@@ -137,7 +137,10 @@ class Forwarder:
             raise Refused(417, "The proxy knows no expectation but 100-continue.")
         if request.method == hdrs.METH_CONNECT:
             raise Refused(405, "The proxy opens no tunnels to other hosts.")
-        head = RequestHead(request, name, rest)
+        try:
+            head = RequestHead(request, name, rest)
+        except Loop:
+            raise Refused(508, f"The service {name!r} leads back to the proxy.") from None
         length = int(headers[hdrs.CONTENT_LENGTH]) if hdrs.CONTENT_LENGTH in headers else None
         body: bytes | None = None
         if content is EMPTY_PAYLOAD or length == 0:

@@ -37,9 +37,12 @@ _HOP_BY_HOP = frozenset(
 _FORWARDED = frozenset(
     {b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-prefix", b"x-forwarded-proto"}
 )
+# A service registered under the proxy's own address would otherwise use up every connection.
+_MAX_HOPS = 32
 # A sender that names these in Connection would take them from the service.
 _NEVER_HOP_BY_HOP = frozenset({b"host", b"authorization", b"cookie", b"content-type"})
 _ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+_LINE = re.compile(rb"[^\r\n]*")
 _NOT_ASCII = re.compile(rb"[^\x21-\x7e]")
 
 
@@ -70,13 +73,17 @@ def _named_in_connection(raw: RawHeaders) -> frozenset[bytes]:
     return frozenset(names - _NEVER_HOP_BY_HOP)
 
 
+class Loop(ValueError):
+    """The request has passed so many proxies that it must be going in circles."""
+
+
 class RequestHead:
     """The head of a client's request, ready to be sent to whichever target it will be."""
 
     __slots__ = ("_has_host", "_lines", "_method", "_rest", "upgrade")
 
     def __init__(self, request: BaseRequest, name: str, rest: str) -> None:
-        """`rest` is what follows the service's `name` in the request's path."""
+        """`rest` is what follows the service's `name` in the request's path. Raises Loop."""
         raw = request.raw_headers
         named = _named_in_connection(raw)
         self._method = request.method.encode("ascii")
@@ -103,6 +110,8 @@ class RequestHead:
         self._has_host = bool(host)
         client = (request.remote or "unknown").encode("ascii", "replace")
         forwarded_for = given.get(b"x-forwarded-for")
+        if forwarded_for and forwarded_for.count(b",") >= _MAX_HOPS:
+            raise Loop
         prefix = given.get(b"x-forwarded-prefix", b"") + b"/" + name.encode("ascii")
         scheme = given.get(b"x-forwarded-proto") or request.scheme.encode("ascii")
         host = given.get(b"x-forwarded-host") or host
@@ -161,6 +170,6 @@ def response_head(
         parts += (b"Connection: ", connection, b"\r\n")
     parts.append(b"\r\n")
     # The parser is lenient with services; a stray line break is the one thing not to repeat.
-    if any(b"\n" in value or b"\r" in value for _, value in raw) or b"\r" in reason:
+    if any(b"\n" in value or b"\r" in value for _, value in raw) or not _LINE.fullmatch(reason):
         raise BrokenHead("the service's answer has a line break inside a header")
     return b"".join(parts)

@@ -110,10 +110,7 @@ class Service:
         target.in_flight -= 1
         if target.in_flight == 0 and target in self.draining:
             self.draining.remove(target)
-            if not self.draining:
-                for waiter in self.waiters:
-                    if not waiter.done():
-                        waiter.set_result(None)
+            self._tell_drained()
 
     def switch(self, target: Target | None) -> Target | None:
         """Make `target` current and return the one it replaces."""
@@ -127,7 +124,14 @@ class Service:
             target.retired = False
             if target in self.draining:
                 self.draining.remove(target)
+        self._tell_drained()
         return previous
+
+    def _tell_drained(self) -> None:
+        if not self.draining:
+            for waiter in self.waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     async def drained(self, seconds: float) -> None:
         """Return once nothing is left on earlier targets, or after `seconds`."""
