@@ -175,8 +175,10 @@ class Tally:
             if window is not None and result.due >= window.begin:
                 window.end = result.done
 
-    def report(self, now: float) -> dict[str, Any]:
-        """Return the report as of *now*: of what is known, nothing is left out but the answers.
+    def report(self, now: float, offered: float | None = None) -> dict[str, Any]:
+        """Return the report as of *now*.
+
+        :param offered: when load was offered last, where it no longer is.
 
         A gap that has not ended counts up to now while a request is under way, else up to the last
         result: after the load has ended nobody could have been answered.
@@ -189,7 +191,7 @@ class Tally:
         if self.writes:
             write_gap = max(write_gap, self._last_write_seen - self._last_acknowledged)
         windows = [self._window(window, now) for window in self._windows]
-        seconds = max(now, 0.0)
+        seconds = max(now if offered is None else offered, 0.0)
         return {
             "started": iso(self.epoch),
             "seconds": round(seconds, 3),

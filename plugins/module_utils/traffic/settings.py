@@ -159,5 +159,3 @@ def from_json(plain: Mapping[str, Any]) -> Settings:
     for name in ("reads", "post_status"):
         values[name] = tuple(values[name] or ())
     return Settings(**values)
-
-

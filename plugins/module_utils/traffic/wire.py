@@ -5,8 +5,8 @@
 """HTTP/1.1 as bytes: requests to send, and a parser of the answers (RFC 9112). No I/O.
 
 The probe has its own client because the well-known ones repeat an idempotent request by themselves
-when a kept-alive connection breaks, which is the very thing the probe is there to count; and because
-it then needs nothing but Python on the machine that it runs on.
+when a kept-alive connection breaks, which is the very thing the probe is there to count; and
+because it then needs nothing but Python on the machine that it runs on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ class Malformed(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """A complete answer. ``headers`` has lower-case names; ``keep``: the connection may be reused."""
+    """A complete answer. ``headers`` has lower-case names; with ``keep`` its connection is fit to
+    carry another request.
+    """
 
     status: int
     headers: dict[str, str] = field(repr=False)
