@@ -211,7 +211,7 @@ class TarStream:
         data = self._payload(size)
         if kind == b"x":
             return _pax_path(data)
-        return _text(data.removesuffix(b"\0"))
+        return _announced(data.removesuffix(b"\0"))
 
     def _see(self, name: str) -> None:
         # Only a digest is kept: a name is as long as the archive likes, and there are many.
@@ -225,8 +225,12 @@ def _kind_and_size(block: bytes) -> tuple[bytes, int]:
     claimed = _number(block[148:156])
     if claimed != sum(block) - sum(block[148:156]) + 8 * ord(" "):
         raise ArchiveError("the archive is damaged: the checksum of a tar header is wrong")
-    if block[257:263] != b"ustar\0" and block[257:265] != b"ustar  \0":
-        raise ArchiveError("the archive is damaged: a tar header is neither POSIX's nor GNU's")
+    if block[257:263] != b"ustar\0":
+        if block[257:265] != b"ustar  \0":
+            raise ArchiveError("the archive is damaged: a tar header is neither POSIX's nor GNU's")
+        if any(block[345:500]):
+            # GNU's tar finds times here, and other readers the beginning of the name.
+            raise ArchiveError("the archive is refused: readers differ on one of its tar headers")
     return block[156:157], _number(block[124:136])
 
 
@@ -267,6 +271,13 @@ def _text(raw: bytes) -> str:
         raise ArchiveError("the archive is refused: the name of a member is not UTF-8") from None
 
 
+def _announced(raw: bytes) -> str:
+    if not raw:
+        # Some readers would fall back on the name in the header that follows.
+        raise ArchiveError("the archive is refused: it has a member without a name")
+    return _text(raw)
+
+
 def _safe(name: str, *, folder: bool = False) -> str:
     """Return *name* as a plain relative path; empty for the folder that was archived itself."""
     if folder and name == ".":
@@ -304,9 +315,7 @@ def _pax_path(data: bytes) -> str | None:
         position = end
         name = key.decode("utf-8", "replace")
         if name == "path" and path is None:
-            path = _text(value)
-            if not path:
-                raise ArchiveError("the archive is refused: it has a member without a name")
+            path = _announced(value)
         elif name not in _PAX_HARMLESS and not name.startswith(_PAX_HARMLESS_PREFIXES):
             raise ArchiveError(f"the archive is refused: an extended header carries {quoted(name)}")
     return path
