@@ -1,0 +1,78 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Portal archives made and opened independently of the stand-in and of the collection."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+DATA_FOLDERS = ("applications", "subscriptions", "users")
+
+
+def _cipher(key: str, salt: bytes, digest: str) -> Cipher[modes.CBC]:
+    first = hashlib.new(digest, key.encode() + salt).digest()
+    second = hashlib.new(digest, first + key.encode() + salt).digest()
+    third = hashlib.new(digest, second + key.encode() + salt).digest()
+    material = first + second + third
+    return Cipher(algorithms.AES(material[:32]), modes.CBC(material[32:48]))
+
+
+def encrypt(plain: bytes, key: str, digest: str = "sha256", salt: bytes = b"8 bytes.") -> bytes:
+    """What `openssl enc -aes-256-cbc -salt -k KEY -md DIGEST` makes of plain."""
+    count = 16 - len(plain) % 16
+    encryptor = _cipher(key, salt, digest).encryptor()
+    return b"Salted__" + salt + encryptor.update(plain + bytes([count]) * count)
+
+
+def decrypt(archive: bytes, key: str, digest: str = "sha256") -> bytes:
+    assert archive[:8] == b"Salted__"
+    plain = _cipher(key, archive[8:16], digest).decryptor().update(archive[16:])
+    assert plain.endswith(plain[-1:] * plain[-1]), "the padding is wrong"
+    return plain[: -plain[-1]]
+
+
+def members(archive: bytes, key: str, digest: str = "sha256") -> dict[str, bytes | None]:
+    """Name and content of every member (None: not a file)."""
+    with tarfile.open(fileobj=io.BytesIO(decrypt(archive, key, digest)), mode="r:gz") as tar:
+        return {
+            member.name: content.read() if (content := tar.extractfile(member)) else None
+            for member in tar
+        }
+
+
+def tar_of(files: dict[str, object], extra: list[tarfile.TarInfo] | None = None) -> bytes:
+    """A gzipped tar with the folders of data, files (bytes, or a value for JSON) and extra members."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w:gz") as tar:
+        for folder in DATA_FOLDERS:
+            info = tarfile.TarInfo(folder)
+            info.type = tarfile.DIRTYPE
+            tar.addfile(info)
+        for name, value in files.items():
+            data = value if isinstance(value, bytes) else json.dumps(value).encode()
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        for info in extra or []:
+            tar.addfile(info)
+    return target.getvalue()
+
+
+def user_files(count: int, name: str = "user") -> dict[str, object]:
+    """count users as files of an archive."""
+    return {
+        f"users/{name}{number}.json": {
+            "id": f"{name}{number}",
+            "firstName": name,
+            "lastName": str(number),
+            "email": f"{name}{number}@example.org",
+            "applications": [],
+        }
+        for number in range(count)
+    }
