@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, immutable.delivery contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes the collection importable by its full name, and findable by the plays that tests start.
+"""Settings of all tests; makes the collection importable by its full name, and plays find it.
 
 ansible-test brings its own collection loader and its own place for the checkout; then this
 leaves everything as it is.
@@ -13,6 +13,12 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+
+from hypothesis import settings
+
+# No deadline: a slow machine is no bug. The same examples every time: a red run is the change's.
+settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+settings.load_profile("repeatable")
 
 COLLECTIONS = Path(__file__).resolve().parent.parent / ".build" / "collections"
 

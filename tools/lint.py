@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -161,10 +162,12 @@ def lanes() -> list[list[Check]]:
     ]
 
 
-def run_lane(checks: list[Check], env: dict[str, str]) -> list[str]:
-    """Run the checks in turn; returns the names of those that failed, having shown why."""
-    failed = []
+def run_lane(checks: list[Check], env: dict[str, str], stop: threading.Event) -> list[str]:
+    """Run the checks in turn until stop; returns names of those that failed, having shown why."""
+    failed: list[str] = []
     for check in checks:
+        if stop.is_set():
+            return failed
         started = time.monotonic()
         done = subprocess.run(
             check.argv,
@@ -201,10 +204,15 @@ def main() -> int:
         print(f"lint: no linter's name contains {only!r}.", file=sys.stderr)
         return 2
     started = time.monotonic()
-    failed = []
+    failed: list[str] = []
+    stop = threading.Event()
     with ThreadPoolExecutor(max_workers=len(wanted)) as pool:
-        for lane in as_completed([pool.submit(run_lane, checks, env) for checks in wanted]):
-            failed += lane.result()
+        try:
+            for lane in as_completed([pool.submit(run_lane, lane, env, stop) for lane in wanted]):
+                failed += lane.result()
+        except BaseException:
+            stop.set()
+            raise
     seconds = time.monotonic() - started
     if failed:
         print(f"lint: {len(failed)} failed in {seconds:.1f} s: {', '.join(sorted(failed))}")
@@ -214,4 +222,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("lint: interrupted.")
