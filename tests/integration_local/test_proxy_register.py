@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from tests.support.apps import AppProcess
-from tests.support.plays import PlayResult, run_play
+from tests.support.plays import PlayResult, eventually, run_play
 from tests.support.proxy import PATIENCE, Proxy, start_backend, start_proxy
 
 
@@ -140,8 +140,7 @@ def test_requests_on_the_earlier_version_are_waited_for(lab: Lab) -> None:
     client = threading.Thread(target=ask)
     client.start()
     try:
-        while lab.proxy.api("GET", "/demo/drain").json()["current_in_flight"] == 0:
-            threading.Event().wait(0.02)
+        eventually(lambda: lab.proxy.drain("demo")["current_in_flight"] > 0, "the slow request")
         # It is left behind, with a warning, where the time is up ...
         play = lab.play(url=lab.green.url, drain_timeout=0.2).ok()
         assert (play[0]["drained"], play[0]["in_flight"]) == (False, 1)

@@ -10,7 +10,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,11 @@ def run_play(
         play, extra_vars=extra_vars, check=check, diff=diff, env=env, cwd=cwd, args=args
     ) as running:
         return running.wait(timeout)
+
+
+def eventually(look: Callable[[], bool], what: str, timeout: float = 60) -> None:
+    """Look until it is so; fails the test where it is not within *timeout* seconds."""
+    end = time.monotonic() + timeout
+    while not look():
+        assert time.monotonic() < end, f"{what}: not within {timeout} s"
+        time.sleep(0.02)
