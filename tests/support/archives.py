@@ -12,6 +12,20 @@ import tarfile
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from .made_archives import encrypted, make_archive, text
+
+__all__ = (
+    "DATA_FOLDERS",
+    "decrypt",
+    "encrypt",
+    "encrypted",
+    "make_archive",
+    "members",
+    "tar_of",
+    "text",
+    "user_files",
+)
+
 DATA_FOLDERS = ("applications", "subscriptions", "users")
 
 
@@ -47,7 +61,7 @@ def members(archive: bytes, key: str, digest: str = "sha256") -> dict[str, bytes
 
 
 def tar_of(files: dict[str, object], extra: list[tarfile.TarInfo] | None = None) -> bytes:
-    """A gzipped tar with the folders of data, files (bytes, or a value for JSON) and extra members."""
+    """A gzipped tar with data's folders, files (bytes, or a value for JSON), and extra members."""
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w:gz") as tar:
         for folder in DATA_FOLDERS:

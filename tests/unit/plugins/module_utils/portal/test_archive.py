@@ -21,7 +21,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.portal import (
     openssl_enc,
     tar_stream,
 )
-from ansible_collections.immutable.delivery.tests.support.archives import (
+from ansible_collections.immutable.delivery.tests.support.made_archives import (
     KEY,
     Member,
     bomb,
@@ -156,7 +156,7 @@ def test_a_long_name_is_read_in_either_format(user: str, tar_format: int) -> Non
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tar_format) as tar:
         info = tarfile.TarInfo(f"users/{user}.json")
-        info.mtime = 1.5  # type: ignore[assignment]  # pax writes the fraction to a header
+        info.mtime = 1.5  # pax writes the fraction to a header
         info.size = 2
         tar.addfile(info, io.BytesIO(b"{}"))
         tar.addfile(tarfile.TarInfo("users/short.json.not"))

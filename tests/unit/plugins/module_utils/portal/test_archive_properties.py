@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.immutable.delivery.plugins.module_utils.portal import archive, tar_stream
-from ansible_collections.immutable.delivery.tests.support.archives import (
+from ansible_collections.immutable.delivery.tests.support.made_archives import (
     KEY,
     Member,
     encrypted,
