@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="port 0: any free one")
     add("--ready-file", type=Path, help="written when listening: {url, pid} as JSON")
-    add("--data", type=Path, required=True, help="folder of the dynamic data; must exist")
+    add("--data", type=Path, required=True, help="folder of the dynamic data")
     add("--static", type=Path, required=True, help="folder with apis.json and plans.json")
     add("--version", type=_label, required=True, help="answered as X-Portal-Version")
     add("--release", type=_label, help="id of this release (default: the version)")
@@ -157,6 +157,17 @@ def _folder(path: Path, what: str) -> Path:
     return path
 
 
+def _data(path: Path) -> Path:
+    """The data's folder, made where only it is missing: a new portal has no data yet."""
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as exc:
+        raise BadSettings(
+            f"The folder of the dynamic data, {path}, cannot be made: {exc.strerror}."
+        ) from None
+    return path
+
+
 def parse(arguments: Sequence[str]) -> Settings:
     """Settings from arguments and the environment. Raises BadSettings."""
     given = _parser().parse_args(arguments)
@@ -169,7 +180,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         host=host,
         port=port,
         ready_file=given.ready_file,
-        data=_folder(given.data, "dynamic data"),
+        data=_data(given.data),
         static=_folder(given.static, "static configuration"),
         version=given.version,
         release=given.release or given.version,

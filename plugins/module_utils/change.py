@@ -100,7 +100,10 @@ def _undo_all(noted: list[_Noted]) -> str:
         else:
             undone.append(note.stands or f"taken back: {note.step.summary}")
     text = "; ".join(undone)
-    parts = [f"{text[:1].upper()}{text[1:]}."] if text else []
+    # A name at the beginning, such as v24-1, stays as it is.
+    if text.split(" ", 1)[0].isalpha():
+        text = text[:1].upper() + text[1:]
+    parts = [f"{text}."] if text else []
     return " ".join(parts + failed)
 
 
