@@ -273,6 +273,17 @@ def test_an_early_answer_reaches_a_client_that_still_sends(proxy: Proxy) -> None
     assert (answer.status_code, answer.text) == (413, "no")
 
 
+def test_a_service_that_stops_taking_a_body_is_a_504(proxy: Proxy) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        proxy.register("raw", f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        with socket.create_connection(("127.0.0.1", proxy.port), PATIENCE) as client:
+            client.sendall(b"POST /raw/ HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n")
+            client.settimeout(PATIENCE)
+            client.sendall(b"x" * 20_000_000)
+            assert client.recv(65536).startswith(b"HTTP/1.1 504 ")
+    assert proxy.drain("raw")["current_in_flight"] == 0
+
+
 # What the proxy says itself.
 
 
@@ -444,7 +455,7 @@ def test_half_an_answer_never_passes_for_a_whole_one(
         (b"\x16\x03\x01\x02", 400),
         (b"GET /demo/x HTTP/1.1\r\nHost: h\r\nX: " + b"a" * 100_000, 400),
         (b"POST /demo/x HTTP/1.1\r\nHost: h\r\nContent-Length: 50\r\n\r\nab", 408),
-        (b"POST /demo/x HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\nab", 400),
+        (b"POST /demo/x HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\nab", 408),
         (b"POST /demo/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
     ],
 )  # fmt: skip

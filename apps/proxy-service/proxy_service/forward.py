@@ -49,10 +49,6 @@ class Refused(Exception):
         self.status = status
 
 
-class ClientFault(Exception):
-    """The client's body did not arrive as announced."""
-
-
 class CutShort(Exception):
     """The answer could not be passed on to its end, and its client has been told by a cut."""
 
@@ -120,7 +116,8 @@ class Forwarder:
             return refusal(request, 404, f"No service is registered under the name {name[:128]!r}.")
         try:
             call = await self._read(request, name, rest)
-            return await self._carry(call, service)
+            # Looked up again: reading a body takes time, in which a name can go and come back.
+            return await self._carry(call, self._registry.get(name) or service)
         except Refused as exc:
             if exc.status >= 500:
                 LOG.warning("%s for %s %s: %s", exc.status, name, request.method, exc)
@@ -165,28 +162,28 @@ class Forwarder:
 
     async def _carry(self, call: Call, service: Service) -> web.StreamResponse:
         target = _claim(service)
-        failed: str | None = None
+        again = False
         try:
             for _ in range(_MOVES):
                 try:
-                    upstream, pooled = await self._connected(call, target, fresh=failed is not None)
+                    upstream, pooled = await self._connected(call, target, fresh=again)
                 except Unreachable as exc:
                     # A time-out has used up the caller's patience, unless the address has changed.
-                    if failed is not None or (exc.timed_out and service.current is target):
+                    if again or (exc.timed_out and service.current is target):
                         status = 504 if exc.timed_out else 502
                         text = f"The service {service.name!r} does not answer: {exc}."
                         raise Refused(status, text) from None
-                    failed = str(exc)
+                    again = True
                 else:
                     if target.retired and service.current is not None:
                         # Switched meanwhile, and nothing has been sent: the new one gets it.
                         self._pool.give_back(target, upstream)
                     else:
-                        stale = pooled and call.repeatable and failed is None
+                        stale = pooled and call.repeatable and not again
                         answer = await self._exchange(call, target, upstream, stale_is_none=stale)
                         if answer is not None:
                             return answer
-                        failed = "the service closed the connection"
+                        again = True
                 newest = _claim(service, otherwise=target)
                 service.release(target)
                 target = newest
@@ -224,8 +221,6 @@ class Forwarder:
             keep = await self._relay(call, message, payload)
             done = pump is None or await _finished(call, pump)
             return _KEEP if keep and done else _CLOSE
-        except ClientFault as exc:
-            raise Refused(400, str(exc)) from None
         except BrokenHead as exc:
             raise Refused(502, f"The service's answer is not valid HTTP: {exc}.") from None
         except CutShort:
@@ -235,8 +230,11 @@ class Forwarder:
                 pump.cancel()
             if done:
                 self._pool.give_back(target, upstream)
-            else:
+            elif pump is None:
                 upstream.close()
+            else:
+                # What is left of a body would wait for a service that may never take it.
+                upstream.abort()
 
     def _send(self, call: Call, target: Target, upstream: Upstream) -> asyncio.Task[bool] | None:
         """Write the request, or its head and start what writes the rest."""
@@ -259,19 +257,25 @@ class Forwarder:
         if call.length is None:
             writer.enable_chunking()
         content = call.request.content
+        data = b""
         try:
             while True:
                 async with asyncio.timeout(self._idle_timeout):
                     data = await content.readany()
-                    if not data:
-                        break
+                if not data:
+                    break
+                async with asyncio.timeout(self._idle_timeout):
                     await writer.write(data)
+                data = b""
             await writer.write_eof()
         except TimeoutError:
-            upstream.fail(ClientFault("The request's body stopped arriving, or being taken."))
+            if data:
+                upstream.fail(Refused(504, "The service stopped taking the request's body."))
+            else:
+                upstream.fail(Refused(408, "The request's body stopped arriving."))
             return False
         except web.RequestPayloadError:
-            upstream.fail(ClientFault("The request's body is not well formed."))
+            upstream.fail(Refused(400, "The request's body is not well formed."))
             return False
         except ConnectionError:
             # The service has hung up; what it said before that is being read elsewhere.
@@ -322,10 +326,12 @@ class Forwarder:
                 async with asyncio.timeout(self._idle_timeout):
                     await writer.write(data)
             await writer.write_eof()
-        except (ClientError, ClientFault, HttpProcessingError, OSError) as exc:
+        except (ClientError, HttpProcessingError, OSError, Refused) as exc:
             if request.transport is not None:
                 LOG.warning("answer cut short: %s: %s", type(exc).__name__, exc)
-                _cut(request.transport, unframed=endless and old_client)
+                # A client that takes nothing would not take an orderly end either.
+                stuck = isinstance(exc, TimeoutError) and not isinstance(exc, ClientError)
+                _cut(request.transport, unframed=endless and old_client, at_once=stuck)
             raise CutShort from None
         return keep
 
@@ -364,13 +370,14 @@ async def _finished(call: Call, pump: asyncio.Task[bool]) -> bool:
     return pump.done() and pump.result()
 
 
-def _cut(transport: asyncio.Transport, *, unframed: bool) -> None:
+def _cut(transport: asyncio.Transport, *, unframed: bool, at_once: bool) -> None:
     """Close the client's connection in the middle of an answer, so that it sees it is not whole."""
-    if not unframed:
+    if unframed:
+        # Without a length an orderly close would say that this was all; a reset does not.
+        raw = transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if unframed or at_once:
+        transport.abort()
+    else:
         transport.close()
-        return
-    # Without a length an orderly close would say that this was all; a reset does not.
-    raw = transport.get_extra_info("socket")
-    with contextlib.suppress(OSError):
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
