@@ -12,10 +12,11 @@ from pathlib import Path
 
 from ..change import OnUndo, Step
 from ..errors import DeliveryError, enumerate_words
+from ..exclusive import exclusive
 from ..identity import alive
 from .plan import DELETE, START, STOP, WAIT, Instance, Seen, Wanted, plan, plan_prune
 from .record import LOG, RECORD, Record, read_ready, read_record, same_environment
-from .supervise import PLACEHOLDER, Program, Supervisor, exclusive, make_folder, stop
+from .supervise import PLACEHOLDER, Program, Supervisor, make_folder, stop
 
 Warn = Callable[[str], None]
 
@@ -265,14 +266,14 @@ def delete(folder: Path) -> None:
     :raises DeliveryError: it was started meanwhile, or cannot be deleted.
     """
     try:
+        if not folder.exists():
+            return
         with exclusive(folder):
             record = read_record(folder)
             if record is not None and alive(record.process):
                 raise DeliveryError(f"{record.name} was started by somebody else meanwhile")
             refuse_foreign(folder)
             shutil.rmtree(folder)
-    except FileNotFoundError:
-        return
     except OSError as error:
         raise DeliveryError(
             f"{folder} cannot be deleted: {error}", next_step="Delete what is left of it by hand."

@@ -12,19 +12,19 @@ or no process.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ..deadline import Deadline, Pace, wait_for
 from ..errors import DeliveryError, TimeoutExceeded
+from ..exclusive import exclusive
 from ..identity import ProcessId, alive, group_members, process
 from ..signals import uninterrupted
 from .record import (
@@ -44,7 +44,6 @@ PACE = Pace(interval=0.1, first=0.01)
 # How long a program that does not say when it is ready must live to count as started.
 SETTLE = 0.5
 KILL_SECONDS = 10.0
-BUSY_SECONDS = 10.0
 # The shell waits for a line, and becomes the program. At the end of the file, which is what it
 # gets when the module dies, it ends instead.
 GATE = 'read -r go && exec "$@" </dev/null'
@@ -106,29 +105,6 @@ class Program:
 
     def __repr__(self) -> str:
         return f"Program({self.name!r}, {self.folder!r})"
-
-
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Keep others of this collection from starting or deleting what is in *folder* meanwhile.
-
-    :raises TimeoutExceeded: somebody else does so for longer than a few seconds.
-    """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    def look() -> bool | None:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return None
-        return True
-
-    try:
-        pace = Pace(interval=0.1, first=0.0)
-        wait_for(look, deadline=Deadline(BUSY_SECONDS), pace=pace, what=f"access to {folder}")
-        yield
-    finally:
-        os.close(handle)
 
 
 def make_folder(folder: Path) -> None:
