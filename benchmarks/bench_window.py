@@ -9,7 +9,6 @@ as they answer, with no client's work between: no deploy over this API can be sh
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 import sys
 import tempfile
@@ -22,31 +21,12 @@ if __package__ in {None, ""}:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import harness
-from tests.support.archives import make_archive
+from tests.support.archives import encrypt, tar_of, user_files
 from tests.support.lab import HOST, KEY, Lab, lab_at
 
 FLOOR = "the portals' own work"
 HEADERS = {"Host": HOST, "Authorization": KEY}
 GIVE_UP = 120.0
-
-
-def users(count: int) -> dict[str, dict[str, object]]:
-    """Invented users, by id."""
-    people: dict[str, dict[str, object]] = {}
-    for number in range(count):
-        identifier = hashlib.sha1(str(number).encode(), usedforsecurity=False).hexdigest()
-        people[identifier] = {
-            "id": identifier,
-            "firstName": "First",
-            "lastName": f"Last {number}",
-            "email": f"user{number}@example.org",
-            "validated": True,
-            "groups": ["dev"],
-            "applications": [],
-        }
-    # The lab's smoke test asks for this one.
-    people["1"] = {"id": "1", "firstName": "A", "lastName": "B", "email": "foo@bar.com"}
-    return people
 
 
 def seconds_until_done(url: str) -> float:
@@ -58,7 +38,7 @@ def seconds_until_done(url: str) -> float:
     return time.monotonic() - started
 
 
-def floor(lab: Lab, folder: Path) -> float:
+def floor(lab: Lab) -> float:
     """Seconds that the live portal takes to export, and then to import the same again."""
     api = f"{lab.live_url}/deploy/v1"
     begun = time.monotonic()
@@ -82,16 +62,16 @@ def run(quick: bool) -> harness.Table:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             archive = folder / "archive.tgz.enc"
-            make_archive(archive, KEY, users=users(count))
+            archive.write_bytes(encrypt(tar_of(user_files(count)), KEY))
             settings = {
                 "portal_lab_archive": str(archive),
                 "portal_lab_extra_args": ["--rate=0"],
-                "portal_blue_green_smoke_checks": [{"path": "/users/1"}],
+                "portal_blue_green_smoke_checks": [{"path": "/users/user1"}],
             }
             with lab_at(folder, **settings) as lab:
                 windows, floors = [], []
                 for number in range(deploys):
-                    floors.append(floor(lab, folder))
+                    floors.append(floor(lab))
                     result = lab.deploy(f"v{24 + number}").ok()
                     noted = result.task("Note how long users could not write")
                     facts = noted["ansible_facts"]
