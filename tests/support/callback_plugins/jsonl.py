@@ -31,7 +31,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         task = result._task
         censored = bool(task.no_log)
         line = {
-            "task": task.get_name(),
+            "task": task.get_name().rpartition(" : ")[2],
             "action": task.action,
             "host": result._host.get_name(),
             "status": status,
