@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 from dataclasses import asdict
 from urllib.parse import urlsplit
@@ -35,6 +36,40 @@ def host_name(header: str) -> str:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:
         return ""
+
+
+class InFlight:
+    """The requests being answered, so that the end can wait for them.
+
+    aiohttp's own shutdown drops what arrives on a connection from then on, and with it the rest of
+    a body that is on its way; so they are waited for before it.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._ending = False
+        self._none = asyncio.Event()
+        self._none.set()
+
+    @web.middleware
+    async def count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._count += 1
+        self._none.clear()
+        try:
+            response = await handler(request)
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._none.set()
+        if self._ending and not response.prepared:
+            response.force_close()
+        return response
+
+    async def finish(self, seconds: float) -> None:
+        """Return when no request is being answered, or after seconds."""
+        self._ending = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._none.wait(), seconds)
 
 
 class Gates:
@@ -111,7 +146,7 @@ def is_loopback(address: str | None) -> bool:
     return bool((mapped or parsed).is_loopback)
 
 
-def build(settings: Settings, store: Store, log: Log) -> web.Application:
+def build(settings: Settings, store: Store, in_flight: InFlight, log: Log) -> web.Application:
     """The application; closing it ends all work and writes the indexes."""
     deployments = Deployments(
         store,
@@ -123,7 +158,9 @@ def build(settings: Settings, store: Store, log: Log) -> web.Application:
     )
     deploy = DeployApi(deployments, settings.key, RateLimit(settings.rate, settings.rate_window))
     gates = Gates(deployments, settings.hosts, log)
-    app = web.Application(middlewares=[gates.errors, gates.hosts, gates.faults, deploy.gate])
+    app = web.Application(
+        middlewares=[in_flight.count, gates.errors, gates.hosts, gates.faults, deploy.gate]
+    )
     app.add_routes(deploy.routes())
     app.add_routes(UsersApi(store, settings.version, settings.release).routes())
     if settings.allow_faults:

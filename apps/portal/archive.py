@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import os
+import shutil
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -151,7 +152,7 @@ def unpack(source: Path, staging: Path, key: str, cancelled: Cancelled) -> None:
     except WrongKey as exc:
         raise BadArchive(str(exc)) from None
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error):
-        raise BadArchive("it is damaged: not a gzipped tar") from None
+        raise BadArchive("it is cut off or damaged: not a gzipped tar") from None
 
 
 def _extract(tar: tarfile.TarFile, staging: Path, cancelled: Cancelled) -> None:
@@ -169,10 +170,10 @@ def _extract(tar: tarfile.TarFile, staging: Path, cancelled: Cancelled) -> None:
             seen.add(parts[0])
         elif parts[0] in FOLDERS:
             seen.add(parts[0])
-            # Empty where the member has no content: extractfile() never answers None for a file.
             content = tar.extractfile(member)
-            data = content.read() if content is not None else b""
-            (staging / parts[0] / parts[1]).write_bytes(data)
+            with (staging / parts[0] / parts[1]).open("wb") as file:
+                if content is not None:  # never None for a file; only the type says so
+                    shutil.copyfileobj(content, file, CHUNK)
     missing = [folder for folder in REQUIRED if folder not in seen]
     if missing:
         raise BadArchive(f"it is not a portal's data: it has no {missing[0]}/")

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aiohttp import web
-from app import build
+from app import InFlight, build
 from files import write_json
 from sanity import Insane, load_static
 from settings import BadSettings, Settings, parse
@@ -80,7 +80,9 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    runner = web.AppRunner(build(settings, store, log), access_log=None, shutdown_timeout=GRACE)
+    in_flight = InFlight()
+    app = build(settings, store, in_flight, log)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE)
     await runner.setup()
     try:
         site = web.TCPSite(runner, settings.host, settings.port, ssl_context=context, backlog=1024)
@@ -97,6 +99,8 @@ async def serve(settings: Settings) -> None:
             write_json(settings.ready_file, {"url": url, "pid": os.getpid()})
         await stop.wait()
         log("ends: finishing what is in flight")
+        await site.stop()
+        await in_flight.finish(GRACE)
     finally:
         await runner.cleanup()
     log("ended")

@@ -9,12 +9,24 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 # Looking at the ready file this often costs nothing and delays a test by no more than it.
 LOOK_EVERY = 0.02
+
+T = TypeVar("T")
+
+
+def eventually(check: Callable[[], T | None], what: str, timeout: float = 30) -> T:
+    """The first true value of check, asked again and again; what names it where it never comes."""
+    deadline = time.monotonic() + timeout
+    while not (value := check()):
+        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
+        time.sleep(LOOK_EVERY)
+    return value
 
 
 class AppDidNotStart(AssertionError):
@@ -67,7 +79,8 @@ def start_app(
     """Run argv (which must make the app write ready_file) and return it once it is listening.
 
     env is added to this process's own environment. The log lies beside the ready file.
-    Raises AppDidNotStart, with the process ended, where it exits first or takes over timeout seconds.
+    Raises AppDidNotStart, with the process ended, where it exits first or takes over timeout
+    seconds.
     """
     ready_file.unlink(missing_ok=True)
     log_path = ready_file.with_name(ready_file.name + ".log")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 
 import requests
 
-from tests.support.apps import LOOK_EVERY, AppProcess, start_app
+from tests.support.apps import AppProcess, eventually, start_app
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = ROOT / "apps" / "portal" / "main.py"
@@ -75,13 +74,16 @@ class Portal:
 
     def wait_for(self, path: str, timeout: float = 30) -> requests.Response:
         """The first answer of a status path that is not 204."""
-        deadline = time.monotonic() + timeout
-        while True:
+
+        def ended() -> list[requests.Response]:  # a list: an error answer is false itself
             response = self.deploy("GET", path)
-            if response.status_code != 204:
-                return response
-            assert time.monotonic() < deadline, f"{path} still answers 204 after {timeout} s"
-            time.sleep(LOOK_EVERY)
+            return [] if response.status_code == 204 else [response]
+
+        return eventually(ended, f"{path} has ended", timeout)[0]
+
+    def locked(self) -> bool:
+        locked: bool = self.call("GET", "/health").json()["locked"]
+        return locked
 
     def begin_export(self) -> str:
         response = self.deploy("POST", "export")
@@ -105,6 +107,10 @@ class Portal:
         assert response.status_code == 201, response.text
         return self.wait_for(f"import/{response.json()['importId']}/status")
 
+    def leavings(self) -> list[str]:
+        """What lies in the data folder's tmp/, but for the file that claims the folder."""
+        return [path.name for path in (self.data / "tmp").iterdir() if path.name != "in-use"]
+
     def counts(self) -> dict[str, int]:
         counts: dict[str, int] = self.call("GET", "/counts").json()
         return counts
@@ -114,7 +120,7 @@ class Portal:
         return self.call("POST", "/users", json=body)
 
 
-def portal_argv(data: Path, ready_file: Path, **options: Any) -> list[str]:
+def portal_argv(data: Path, ready_file: Path, /, **options: Any) -> list[str]:
     """The command line; options are its options with underscores, a list for a repeated one.
 
     Left out: version v24, the fitting static configuration, no rate limit, faults allowed.
