@@ -96,7 +96,10 @@ class ExportChange:
         if self.dest.is_dir():
             raise DestError(f"dest is a folder: {self.dest}", next_step="Give a file's path.")
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise DestError(f"the folder of dest is not writable: {folder}")
+            raise DestError(
+                f"the folder of dest is not writable: {folder}",
+                next_step="Give another dest, or run the task as a user who may write there.",
+            )
         if self.check_key:
             self.client.check_key(self.deadline)
         return Exported()
