@@ -399,7 +399,7 @@ def settings_of(params: dict[str, Any]) -> Settings:
             compare_fields=tuple(given["compare_fields"]),
         )
     settings = Settings(
-        url=params["url"].rstrip("/"),
+        url=(params["url"] or "").rstrip("/"),
         rate=params["rate"],
         host_header=params["host_header"] or None,
         reads=tuple(params["reads"]),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
 from ansible_collections.immutable.delivery.plugins.module_utils.traffic.load import Identity, Load
 from ansible_collections.immutable.delivery.plugins.module_utils.traffic.readback import (
