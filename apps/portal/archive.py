@@ -184,7 +184,8 @@ def _refuse_unsafe(member: tarfile.TarInfo, parts: tuple[str, ...]) -> None:
     name = member.name[:200]
     if member.name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
         raise BadArchive(f"the name of its member {name!r} is unsafe")
-    if not (member.isreg() or member.isdir()):
+    # A sparse file unpacks to more than it takes in the tar, past what bounds the unpacking.
+    if member.issparse() or not (member.isreg() or member.isdir()):
         raise BadArchive(f"its member {name!r} is neither a file nor a folder")
     if parts[0] == "tmp" or parts == (LOCK_FILE,):
         return

@@ -158,6 +158,9 @@ class Deployments:
         except OSError as exc:
             job.end(State.FAILED, f"The export failed: {exc.strerror}.")
             self._log(f"export {job.id} failed: {exc.strerror}")
+        except Exception as exc:
+            job.end(State.FAILED, "The export failed: see the portal's log.")
+            self._log(f"export {job.id} failed: {exc!r}")
         finally:
             if job.state is not State.DONE:
                 target.unlink(missing_ok=True)
@@ -242,6 +245,10 @@ class Deployments:
             )
         except OSError as exc:
             job.end(State.FAILED, f"The import failed: {exc.strerror}.")
+        except Exception as exc:
+            # A job that ends without a state would be asked about for ever.
+            job.end(State.FAILED, "The import failed: see the portal's log.")
+            self._log(f"import {job.id} failed: {exc!r}")
         finally:
             self.store.unlock()
             self._log(f"import {job.id}: {job.message}")

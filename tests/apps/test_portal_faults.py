@@ -121,7 +121,7 @@ def test_the_lock_can_lapse_now(portal: Portal) -> None:
 def test_cancelling_can_take_several_calls(portal: Portal) -> None:
     portal.faults(cancel_slow=2)
     export_id, _ = portal.export()
-    answers = []
+    answers: list[int] = []
     while not answers or answers[-1] == 202:
         assert portal.locked()
         answers.append(portal.deploy("DELETE", f"export/{export_id}").status_code)

@@ -136,6 +136,11 @@ REFUSED = {
         encrypt(tar_of({}, [special("users/a.json", tarfile.CHRTYPE)]), KEY),
         "neither a file nor a folder",
     ),
+    "sparse": (
+        encrypt(tar_of({}, [special("users/a.json", tarfile.GNUTYPE_SPARSE)]), KEY),
+        "neither a file nor a folder",
+    ),
+    "nested": (encrypt(tar_of({"users/a.json": b"[" * 200_000}), KEY), "users/a.json"),
     "broken entity": (encrypt(tar_of({"users/a.json": b"{"}), KEY), "users/a.json"),
     "wrong id": (encrypt(tar_of({"users/a.json": {"id": "b"}}), KEY), "users/a.json"),
     "no email": (encrypt(tar_of({"users/a.json": {"id": "a"}}), KEY), "has no email"),
