@@ -14,7 +14,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 PROC = Path("/proc")
 
@@ -75,10 +75,15 @@ class ProcessId:
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("a process is incomplete")
         # A pid of 0 or below would mean a group, or everything, to kill(2).
-        if not all(type(number) is int and number > 0 for number in numbers):
+        if not all(is_whole(number) and number > 0 for number in numbers):
             raise ValueError("a process has no usable number")
         pid, start = (int(number or 0) for number in numbers)
         return cls(pid, start, Machine(*(str(text) for text in texts)))
+
+
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Tell whether a value from JSON is a whole number; true is none, though Python says so."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def this_machine() -> Machine:

@@ -78,11 +78,15 @@ class Lock:
         if not isinstance(ttl, (int, float)) or isinstance(ttl, bool) or not math.isfinite(ttl):
             raise ValueError("a lock has no time to live")
         since = datetime.fromisoformat(str(texts["since"]))
+        try:
+            since = since.astimezone(UTC) if since.tzinfo else since.replace(tzinfo=UTC)
+        except OverflowError as error:
+            raise ValueError("a lock is older than time") from error
         return cls(
             name=str(texts["name"]),
             owner=ProcessId.from_dict(values),
             user=str(texts["user"]),
-            since=since if since.tzinfo else since.replace(tzinfo=UTC),
+            since=since,
             ttl=float(ttl),
             token=str(texts["token"]),
         )
@@ -90,7 +94,7 @@ class Lock:
     @property
     def holder(self) -> str:
         """Say who holds it, and since when."""
-        since = self.since.astimezone(UTC).isoformat(sep=" ", timespec="seconds")
+        since = self.since.isoformat(sep=" ", timespec="seconds")
         owner = f"{self.user}@{self.owner.machine.host} (pid {self.owner.pid})"
         return f"{owner} since {since.removesuffix('+00:00')} UTC"
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DeliveryError
-from ..identity import ProcessId
+from ..identity import ProcessId, is_whole
 
 RECORD = "process.json"
 LOG = "process.log"
@@ -102,7 +102,7 @@ def _parse(values: Any) -> Record:
     if (
         not isinstance(values.get("process"), dict)
         or not isinstance(argv, list)
-        or type(offset) is not int
+        or not is_whole(offset)
         or not all(isinstance(text, str) for text in [*argv, *texts])
     ):
         raise ValueError("it is not the record of a process")
@@ -150,7 +150,7 @@ def read_ready(folder: Path) -> Ready | None:
     if not isinstance(values, dict) or not isinstance(values.get("url"), str):
         return None
     pid = values.get("pid")
-    return Ready(values["url"], pid if type(pid) is int else None)
+    return Ready(values["url"], pid if is_whole(pid) else None)
 
 
 def last_lines(

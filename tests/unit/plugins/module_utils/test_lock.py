@@ -229,6 +229,7 @@ def test_an_empty_file_is_taken_over(tmp_path: Path, content: str) -> None:
         b'{"pid": 0}',
         json.dumps({**lock(OTHER).as_dict(), "pid": -1}).encode(),
         json.dumps({**lock(OTHER).as_dict(), "since": "yesterday"}).encode(),
+        json.dumps({**lock(OTHER).as_dict(), "since": "0001-01-01T00:00:00+14:00"}).encode(),
         json.dumps({**lock(OTHER).as_dict(), "ttl": float("nan")}).encode(),
         json.dumps({**lock(OTHER).as_dict(), "token": None}).encode(),
     ],
