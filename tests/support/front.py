@@ -114,5 +114,7 @@ def front_of(
     front = Front(upstream, cases or {}, look)
     with serving(front.handle, context=context) as server:
         front.url = server.url
-        yield front
-        front.begin("")
+        try:
+            yield front
+        finally:
+            front.begin("")

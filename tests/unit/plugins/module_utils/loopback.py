@@ -38,7 +38,7 @@ class Answer:
     body: bytes | Iterable[bytes] = b""
 
 
-Handle = Callable[[Seen], Answer | None]
+Handle = Callable[[Seen], "Answer | None"]
 
 
 class Server:

@@ -166,7 +166,7 @@ def test_a_state_reached_in_time_is_found_by_a_slow_machine() -> None:
 
 def test_the_error_says_what_was_awaited_and_what_was_seen_last() -> None:
     clock = Clock()
-    _, look = looks(clock)
+    _moments, look = looks(clock)
     with pytest.raises(TimeoutExceeded) as raised:
         wait_for(
             look,

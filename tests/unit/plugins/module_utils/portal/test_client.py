@@ -252,7 +252,7 @@ def test_an_archive_that_cannot_be_had_is_told(
     answered: Answer, kind: type[DeliveryError], told: str
 ) -> None:
     error, _server = call("open_data", answered)
-    assert type(error) is kind
+    assert error.__class__ is kind
     assert told in error.message
 
 

@@ -5,16 +5,21 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
+from ansible_collections.immutable.delivery.plugins.module_utils.identity import (
+    ProcessId,
+    process,
+)
 from ansible_collections.immutable.delivery.plugins.module_utils.traffic.control import (
     Observed,
     ProbeChange,
@@ -28,9 +33,9 @@ from ansible_collections.immutable.delivery.plugins.module_utils.traffic.folder 
     STATS,
     Folder,
     Journal,
-    ProcessIdentity,
     Record,
     own_identity,
+    send_signal,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.traffic.readback import Written
 from ansible_collections.immutable.delivery.plugins.module_utils.traffic.settings import Settings
@@ -45,7 +50,23 @@ def folder(tmp_path: Path) -> Folder:
     return made
 
 
-def put(folder: Folder, process: ProcessIdentity) -> None:
+@contextmanager
+def child(code: str) -> Iterator[subprocess.Popen[bytes]]:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def identity_of(child: subprocess.Popen[bytes]) -> ProcessId:
+    found = process(child.pid)
+    assert found is not None
+    return found
+
+
+def put(folder: Folder, process: ProcessId) -> None:
     folder.write(RECORD, Record(process, "r1", SETTINGS).as_json())
 
 
@@ -66,52 +87,26 @@ def test_a_record_is_read_as_it_was_written(folder: Folder) -> None:
     assert observe(folder).word == "absent"
 
 
-def test_another_process_with_the_same_pid_is_neither_running_nor_ended() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    try:
-        own = own_identity()
-        other = replace(own, pid=child.pid)
-        assert not other.alive
-        other.send(signal.SIGKILL)
-        assert not replace(own, boot="another").alive
-        assert child.poll() is None
-    finally:
-        child.communicate(b"\n")
-    assert child.returncode == 0
-
-
-def test_a_process_that_ended_and_was_not_waited_for_does_not_run() -> None:
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.read(reading, 1)
-        os._exit(0)
-    stat = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
-    identity = replace(own_identity(), pid=child, ticks=int(stat[19]))
-    assert identity.alive
-    os.write(writing, b"x")
-    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-    assert not identity.alive
-    identity.send(signal.SIGTERM)
-    os.waitpid(child, 0)
-    identity.send(signal.SIGTERM)
-    os.close(reading)
-    os.close(writing)
+def test_another_process_with_the_same_number_is_not_signalled() -> None:
+    with child("input()") as other:
+        later = replace(identity_of(other), start=1)
+        send_signal(later, signal.SIGKILL)
+        assert other.poll() is None
+        send_signal(identity_of(other), signal.SIGTERM)
+        assert other.wait(30) == -signal.SIGTERM
+        send_signal(later, signal.SIGKILL)
 
 
 def test_a_process_that_does_not_listen_is_killed() -> None:
-    code = "import signal, sys; signal.signal(15, signal.SIG_IGN); print(flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as child:
-        assert child.stdout is not None
-        child.stdout.readline()
-        stat = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
-        identity = replace(own_identity(), pid=child.pid, ticks=int(stat[19]))
+    with child(
+        "import signal; signal.signal(15, signal.SIG_IGN); print(flush=True); input()"
+    ) as deaf:
+        assert deaf.stdout is not None
+        deaf.stdout.readline()
         # So little patience: the probe's last request may take no longer than that.
-        record = Record(identity, "r1", replace(SETTINGS, timeout=-14.5))
+        record = Record(identity_of(deaf), "r1", replace(SETTINGS, timeout=-14.5))
         end(Observed(record, running=True))
-        assert child.wait(30) == -signal.SIGKILL
+        assert deaf.wait(30) == -signal.SIGKILL
 
 
 def test_the_half_of_a_line_is_no_write(folder: Folder) -> None:
@@ -204,7 +199,7 @@ def test_another_probe_is_not_replaced(tmp_path: Path) -> None:
 
 
 def test_the_report_of_a_probe_that_was_killed_before_it_wrote_any(folder: Folder) -> None:
-    put(folder, replace(own_identity(), ticks=1))
+    put(folder, replace(own_identity(), start=1))
     Journal(folder).add(0, "a")
     report = make_report(folder, observe(folder), False, 1)
     assert report is not None
