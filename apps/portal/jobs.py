@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -61,7 +61,6 @@ class Job:
     cancels_to_delay: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
     stop_waiting: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
     lapse: asyncio.TimerHandle | None = None
 
     def cancel(self) -> None:
@@ -103,17 +102,17 @@ class Deployments:
         self._key = key
         self._digest = digest
         self._log = log
-        # Forgotten jobs have yet to end, and the loop itself keeps only weak references.
+        # The loop itself keeps only weak references to its tasks.
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def temporary(self) -> Path:
         return self.store.root / swap.TEMPORARY
 
-    def _start(self, job: Job, work: Callable[[Job], asyncio.Task[None]]) -> None:
-        job.task = work(job)
-        self._tasks.add(job.task)
-        job.task.add_done_callback(self._tasks.discard)
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def busy(self) -> str | None:
         """Why neither an export nor an import can begin, or None."""
@@ -135,7 +134,7 @@ class Deployments:
         self.export = job
         loop = asyncio.get_running_loop()
         job.lapse = loop.call_later(self.timing.lock, self._lapse, job)
-        self._start(job, lambda job: loop.create_task(self._export(job)))
+        self._start(self._export(job))
         self._log(f"export {job.id} began; read-only for at most {self.timing.lock:g} s")
         return job
 
@@ -216,8 +215,7 @@ class Deployments:
         while len(self.imports) >= REMEMBERED_IMPORTS:
             del self.imports[next(iter(self.imports))]
         self.imports[job.id] = job
-        loop = asyncio.get_running_loop()
-        self._start(job, lambda job: loop.create_task(self._import(job, source)))
+        self._start(self._import(job, source))
         self._log(f"import {job.id} began")
         return job
 

@@ -238,9 +238,9 @@ pid:
   type: int
 report:
   description: What was lost, and when. All times are ISO 8601 in UTC.
-  returned:
-    - with O(state=stopped) and O(state=reported), where a probe was started in O(dir); also where
-      the task fails because of O(max_failed) or O(max_lost_writes)
+  returned: >-
+    with O(state=stopped) and O(state=reported), where a probe was started in O(dir); also where
+    the task fails because of O(max_failed) or O(max_lost_writes)
   type: dict
   contains:
     ended:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.support.apps import AppDidNotStart
+from tests.support.apps import AppDidNotStart, eventually
 from tests.support.archives import encrypt, tar_of, user_files
 from tests.support.portal import KEY, Portal, start_portal
 
@@ -115,7 +115,7 @@ def test_the_lock_can_lapse_now(portal: Portal) -> None:
     assert not portal.locked()
     for path in ("status", "data"):
         assert portal.deploy("GET", f"export/{export_id}/{path}").status_code == 404
-    assert not portal.leavings()
+    eventually(lambda: not portal.leavings(), "tmp/ is empty")
 
 
 def test_cancelling_can_take_several_calls(portal: Portal) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.lab import HOST, KEY, Lab, Writer, lab_at, wait_until
-from tests.support.plays import ROOT, PlayResult
+from tests.support.lab import HOST, KEY, Lab, Writer, lab_at
+from tests.support.plays import ROOT, PlayResult, eventually
 
 ENVIRONMENT = {"PORTAL_DEPLOYMENT_KEY": KEY}
 FAULTS = ["--allow-faults"]
@@ -72,12 +72,12 @@ def test_a_candidate_that_does_not_start(lab: Lab) -> None:
 
 def test_a_candidate_that_fails_its_import_is_kept_for_inspection_where_asked(lab: Lab) -> None:
     settings = {
-        "portal_blue_green_process_environment": faulty(import_fails="the disk is odd"),
+        "portal_blue_green_process_environment": faulty(import_fails=True),
         "portal_blue_green_keep_failed": True,
     }
     before = lab.instances
     text = message(refused(lab, **settings))
-    assert "the disk is odd" in text
+    assert "failed the import" in text
     assert "kept for inspection" in text
     assert len(lab.instances) == len(before) + 1
     # The next deploy removes it.
@@ -87,12 +87,12 @@ def test_a_candidate_that_fails_its_import_is_kept_for_inspection_where_asked(la
 
 
 def test_a_live_portal_that_fails_its_export(lab: Lab) -> None:
-    lab.faults(lab.live_url, export_fails="no space left")
+    lab.faults(lab.live_url, export_fails=True)
     try:
         text = message(refused(lab))
     finally:
         lab.faults(lab.live_url)
-    assert "no space left" in text
+    assert "failed the export" in text
 
 
 def test_an_export_that_is_cut_off_or_damaged(lab: Lab) -> None:
@@ -205,7 +205,7 @@ def test_a_lock_that_lapsed_once_is_gone_round_again(lab: Lab, tmp_path: Path) -
 
 def test_two_deploys_at_once(lab: Lab) -> None:
     with lab.start_deploy("v25") as first:
-        wait_until((lab.folder / "portal.lock").exists, "the first deploy's lock")
+        eventually((lab.folder / "portal.lock").exists, "the first deploy's lock")
         second = lab.deploy("v26")
         assert second.rc != 0
         assert "is being deployed by" in message(second)

@@ -10,8 +10,7 @@ import json
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,19 +18,11 @@ from typing import Any
 
 import requests
 
-from tests.support.plays import ROOT, PlayResult, RunningPlay, run_play, start_play
+from tests.support.plays import ROOT, PlayResult, RunningPlay, eventually, run_play, start_play
 
 HOST = "portal.example.org"
 KEY = "ThisIsUsedInDeploy"
 ENTITIES = ("users", "applications", "subscriptions")
-
-
-def wait_until(look: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Look until it is so; fails the test after *seconds*."""
-    deadline = time.monotonic() + seconds
-    while not look():
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
-        time.sleep(0.05)
 
 
 @dataclass
@@ -106,7 +97,7 @@ class Lab:
         """The names of the portal instances whose process lives."""
         names = []
         for record in sorted((self.folder / "instances").glob("*/process.json")):
-            if is_alive(int(json.loads(record.read_text())["pid"])):
+            if is_alive(int(json.loads(record.read_text())["process"]["pid"])):
                 names.append(record.parent.name)
         return names
 
@@ -159,7 +150,7 @@ def stdout_of(play: RunningPlay) -> str:
 
 def kill_at(play: RunningPlay, task: str) -> None:
     """SIGKILL the play with all its children as soon as it begins the task of that name."""
-    wait_until(
+    eventually(
         lambda: f": {task}]" in stdout_of(play) or play.process.poll() is not None,
         f"the task {task!r}",
         120,

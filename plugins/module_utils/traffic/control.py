@@ -17,9 +17,11 @@ from typing import Any
 from ..change import OnUndo, Step
 from ..deadline import Deadline, Pace, wait_for
 from ..errors import DeliveryError, TimeoutExceeded, enumerate_words
+from ..identity import alive
+from ..signals import uninterrupted
 from .client import Client, NoAnswer, address
 from .daemon import start
-from .folder import Folder, Record
+from .folder import Folder, Record, send_signal
 from .load import judge
 from .readback import ReadBack, read_back
 from .report import Tally, iso
@@ -52,7 +54,7 @@ def observe(folder: Folder) -> Observed:
     """Return what stands. The process itself is looked at: a record alone proves nothing."""
     folder.check()
     record = folder.record()
-    return Observed(record, record is not None and record.process.alive)
+    return Observed(record, record is not None and alive(record.process))
 
 
 @dataclass
@@ -106,7 +108,8 @@ class ProbeChange:
                     )
                 self.folder.clear()
                 on_undo(lambda: end(observe(self.folder)), "the traffic probe is stopped")
-                start(self.folder, self.settings, uuid.uuid4().hex[:12])
+                with uninterrupted():
+                    start(self.folder, self.settings, uuid.uuid4().hex[:12])
 
     def verify(self, observed: Observed, applied: Sequence[Step]) -> Observed:
         """Look again whether the process runs, or has ended."""
@@ -169,17 +172,17 @@ def end(observed: Observed) -> None:
     record = observed.record
     if record is None or not observed.running:
         return
-    process = record.process
+    target = record.process
 
     def gone() -> bool | None:
-        return None if process.alive else True
+        return None if alive(target) else True
 
-    process.send(signal.SIGTERM)
+    send_signal(target, signal.SIGTERM)
     try:
         patience = Deadline(record.settings.timeout + END_SECONDS)
         wait_for(gone, deadline=patience, pace=PACE, what="the traffic probe to end")
     except TimeoutExceeded:
-        process.send(signal.SIGKILL)
+        send_signal(target, signal.SIGKILL)
         wait_for(
             gone, deadline=Deadline(KILL_SECONDS), pace=PACE, what="the killed probe to be gone"
         )
@@ -199,7 +202,7 @@ def make_report(
         return None
     report = _fresh(folder, record) if observed.running else folder.stats()
     # It may have ended meanwhile, which the last report then says.
-    killed = not record.process.alive and (report is None or report["ended"] == "running")
+    killed = not alive(record.process) and (report is None or report["ended"] == "running")
     if killed:
         report = folder.stats()
     if report is None:
@@ -208,7 +211,7 @@ def make_report(
     if killed and report["ended"] == "running":
         report["ended"] = "killed"
         report["ended_because"] = (
-            f"its process was killed after {report['as_of']}, and what it saw later is not known"
+            f"its process ended after {report['as_of']} without writing its last numbers"
         )
     written = folder.acknowledged()
     writes = report["writes"]
@@ -228,9 +231,9 @@ def _fresh(folder: Folder, record: Record) -> dict[str, Any]:
     asked = time.time()
 
     def look() -> dict[str, Any] | None:
-        alive = record.process.alive
+        running = alive(record.process)
         stats = folder.stats()
-        if stats is not None and (stats["written"] >= asked or not alive):
+        if stats is not None and (stats["written"] >= asked or not running):
             return stats
         return None
 

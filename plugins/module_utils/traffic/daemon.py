@@ -158,9 +158,10 @@ def _detach(folder: Folder, settings: Settings, run: str, ready: int) -> NoRetur
 
     def begin() -> None:
         nonlocal begun
-        begun = True
+        # This fails, and so ends the process, where whoever started it has given up on it.
         os.write(ready, READY)
         os.close(ready)
+        begun = True
 
     try:
         os.umask(0o077)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DeliveryError
+from ..identity import ProcessId, alive, process
 from .load import Identity
 from .readback import Written
 from .settings import Settings, from_json
@@ -33,76 +34,39 @@ LOG = "probe.log"
 LOCK = "lock"
 
 
-@dataclass(frozen=True)
-class ProcessIdentity:
-    """A process, told apart from a later one with the same pid.
-
-    :param ticks: when it began, in clock ticks since boot (field 22 of /proc/PID/stat, proc(5)).
-    :param boot: the boot that the ticks count from.
-    """
-
-    pid: int
-    ticks: int
-    boot: str
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs; one that has ended and that nobody waited for does not."""
-        seen = _stat_of(self.pid)
-        return seen is not None and seen == (self.ticks, True) and _boot() == self.boot
-
-    def send(self, number: signal.Signals) -> None:
-        """Signal it; nothing happens where it has ended."""
-        with suppress(ProcessLookupError):
-            # The descriptor holds on to the process, so that the pid cannot become another's
-            # between the look and the signal.
-            handle = os.pidfd_open(self.pid)
-            try:
-                if self.alive:
-                    signal.pidfd_send_signal(handle, number)
-            finally:
-                os.close(handle)
+def send_signal(target: ProcessId, number: signal.Signals) -> None:
+    """Signal a process; nothing happens where it has ended."""
+    with suppress(ProcessLookupError):
+        # The descriptor holds on to the process, so that the number cannot become another's
+        # between the look and the signal.
+        handle = os.pidfd_open(target.pid)
+        try:
+            if alive(target):
+                signal.pidfd_send_signal(handle, number)
+        finally:
+            os.close(handle)
 
 
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def _stat_of(pid: int) -> tuple[int, bool] | None:
-    """Return when a process began, and whether it has not ended yet; None for no process."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        # The name, in brackets, may itself hold brackets and spaces.
-        fields = text.rpartition(")")[2].split()
-        return int(fields[19]), fields[0] not in ("Z", "X")
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def own_identity() -> ProcessIdentity:
+def own_identity() -> ProcessId:
     """Return this process's identity. :raises DeliveryError: there is no /proc."""
-    seen = _stat_of(os.getpid())
-    if seen is None:
+    own = process(os.getpid())
+    if own is None:
         raise DeliveryError("the traffic probe needs Linux's /proc, which is not there")
-    return ProcessIdentity(os.getpid(), seen[0], _boot())
+    return own
 
 
 @dataclass(frozen=True)
 class Record:
     """A probe that was started here: the process, its run and what it was to do."""
 
-    process: ProcessIdentity
+    process: ProcessId
     run: str
     settings: Settings
 
     def as_json(self) -> dict[str, Any]:
         """Return what :meth:`Folder.record` reads."""
-        process = self.process
         return {
-            "process": {"pid": process.pid, "ticks": process.ticks, "boot": process.boot},
+            "process": self.process.as_dict(),
             "run": self.run,
             "settings": self.settings.as_json(),
         }
@@ -173,9 +137,9 @@ class Folder:
         if plain is None:
             return None
         try:
-            process = ProcessIdentity(**plain["process"])
-            return Record(process, str(plain["run"]), from_json(plain["settings"]))
-        except (TypeError, KeyError, ValueError) as error:
+            started = ProcessId.from_dict(plain["process"])
+            return Record(started, str(plain["run"]), from_json(plain["settings"]))
+        except (AttributeError, TypeError, KeyError, ValueError) as error:
             raise self._damaged(RECORD) from error
 
     def stats(self) -> dict[str, Any] | None:

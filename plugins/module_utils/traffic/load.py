@@ -16,6 +16,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from .client import Client, NoAnswer, address
 from .report import ACKNOWLEDGED, FAILED, REFUSED, UNKNOWN, Result, Tally
@@ -26,7 +27,7 @@ from .wire import Answer, request_bytes
 # load than asked for is never offered silently.
 IN_FLIGHT_LIMIT = 2000
 
-Identity = str | int
+Identity: TypeAlias = "str | int"
 OnAcknowledged = Callable[[int, Identity], None]
 
 
