@@ -42,6 +42,11 @@ def look_up(document: Any, dotted: str) -> Any:
     return document
 
 
+def as_text(value: Any) -> str:
+    """Return a field's value as it is compared: truth values as JSON writes them."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def shortcoming(http: Http, expected: Expectation, deadline: Deadline) -> str:
     """Ask once; return what is wrong with the answer, or an empty string.
 
@@ -65,8 +70,12 @@ def shortcoming(http: Http, expected: Expectation, deadline: Deadline) -> str:
         return error.message
     for name, value in expected.fields.items():
         seen = look_up(document, name)
-        if str(seen) != value:
-            return f"{name} is {seen}, not {value}"
+        if seen is None:
+            return f"{name} is missing, and should be {value}"
+        # YAML and templates write a truth value as True, JSON as true.
+        wanted = value.lower() if isinstance(seen, bool) else value
+        if as_text(seen) != wanted:
+            return f"{name} is {as_text(seen)}, not {value}"
     return ""
 
 

@@ -118,7 +118,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.deadline import Deadline
 from ..module_utils.errors import DeliveryError
 from ..module_utils.http import Http
-from ..module_utils.probe import Expectation, wait_healthy
+from ..module_utils.probe import Expectation, as_text, wait_healthy
 from ..module_utils.wiring import fail, require_requests
 
 CHECK_SPEC: dict[str, Any] = {
@@ -138,6 +138,8 @@ def probe(params: dict[str, Any]) -> dict[str, Any]:
     )
     if params["count"] < 1:
         raise DeliveryError(f"count must be at least 1, not {params['count']}")
+    if not params["checks"]:
+        raise DeliveryError("checks is empty, so nothing would be proved")
     deadline = Deadline(params["timeout"])
     for check in params["checks"]:
         if not check["path"].startswith("/"):
@@ -145,7 +147,7 @@ def probe(params: dict[str, Any]) -> dict[str, Any]:
         expected = Expectation(
             check["path"],
             tuple(check["status"]),
-            {name: str(value) for name, value in check["fields"].items()},
+            {name: as_text(value) for name, value in check["fields"].items()},
         )
         wait_healthy(http, expected, deadline=deadline, successes=params["count"])
     return {
