@@ -59,8 +59,10 @@ def test_looking_up_never_fails(document: Any, dotted: str) -> None:
         (Answer(404), Expectation(status=(404, 410)), ""),
         (UP, Expectation(status=(404, 410)), "status 200"),
         (UP, Expectation(fields={"version": "v24", "db.n": "3", "locked": "False"}), ""),
+        (UP, Expectation(fields={"locked": "false"}), ""),
+        (UP, Expectation(fields={"locked": "true"}), "locked is false, not true"),
         (UP, Expectation(fields={"version": "v25"}), "version is v24, not v25"),
-        (UP, Expectation(fields={"release": "r1"}), "release is None, not r1"),
+        (UP, Expectation(fields={"release": "r1"}), "release is missing, and should be r1"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_few_words(
