@@ -274,6 +274,19 @@ def test_what_cannot_be_started_leaves_nothing(service: Service, folder: Path) -
     assert not folder.exists()
 
 
+def test_what_goes_wrong_in_the_background_is_said_by_the_task(
+    service: Service, folder: Path
+) -> None:
+    options = {"url": "https://127.0.0.1:1", "ca_path": "/nowhere.pem", "check_first": False}
+    failed, stopped = run(
+        {**started(folder, service, **options), "ignore_errors": True},
+        probe(folder, state="stopped"),
+    )
+    assert failed.failed
+    assert "did not start: ca_path /nowhere.pem cannot be used" in failed.msg
+    assert stopped["running"] is False
+
+
 def test_a_service_that_is_down_can_be_probed_when_asked_for(
     service: Service, folder: Path
 ) -> None:
