@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The connection (``portal``), and what export and import share beyond it (``portal.job``)."""
+    """The connection (``portal``), the jobs (``portal.job``), and what becomes of the lock."""
 
     DOCUMENTATION = r"""
 options:
@@ -58,6 +58,16 @@ options:
       - How many seconds to wait out somebody else's export or import; V(0) fails at once.
     type: float
     default: 0
+  lock_seconds:
+    description:
+      - How long the portal holds the lock of an export, in seconds. It is the portal's own
+        constant; give it only where that was changed.
+    type: float
+    default: 60
+"""
+
+    LOCK = r"""
+options:
   lock:
     description:
       - V(release) leaves the portal writable.
@@ -67,10 +77,4 @@ options:
     type: str
     choices: [release, keep]
     default: release
-  lock_seconds:
-    description:
-      - How long the portal holds the lock of an export, in seconds. It is the portal's own
-        constant; give it only where that was changed.
-    type: float
-    default: 60
 """

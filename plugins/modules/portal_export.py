@@ -29,6 +29,7 @@ requirements:
 extends_documentation_fragment:
   - immutable.delivery.portal
   - immutable.delivery.portal.job
+  - immutable.delivery.portal.lock
   - immutable.delivery.attributes
   - immutable.delivery.attributes.actiongroup_portal
 attributes:
@@ -161,6 +162,7 @@ from ..module_utils.portal.options import (
     client_of,
     connection_spec,
     job_spec,
+    lock_spec,
     patience_of,
 )
 from ..module_utils.portal.plan import ExportWanted
@@ -203,6 +205,7 @@ def main() -> None:
         argument_spec={
             **connection_spec(),
             **job_spec(),
+            **lock_spec(),
             "dest": {"type": "path", "required": True},
             "verify_archive": {"type": "bool", "default": True},
             "compare_with": {"type": "path"},

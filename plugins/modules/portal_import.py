@@ -26,6 +26,7 @@ requirements:
 extends_documentation_fragment:
   - immutable.delivery.portal
   - immutable.delivery.portal.job
+  - immutable.delivery.portal.lock
   - immutable.delivery.attributes
   - immutable.delivery.attributes.actiongroup_portal
 attributes:
@@ -114,6 +115,7 @@ from ..module_utils.portal.options import (
     client_of,
     connection_spec,
     job_spec,
+    lock_spec,
     patience_of,
 )
 from ..module_utils.portal.plan import ImportWanted
@@ -140,6 +142,7 @@ def main() -> None:
         argument_spec={
             **connection_spec(),
             **job_spec(),
+            **lock_spec(),
             "src": {"type": "path", "required": True},
             "sha256": {"type": "str"},
         },

@@ -198,12 +198,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.change import run
 from ..module_utils.errors import DeliveryError
-from ..module_utils.http import Http, check_url
-from ..module_utils.probe import Expectation
-from ..module_utils.routers.base import Route, Router
-from ..module_utils.routers.options import router_of
-from ..module_utils.routers.plan import REMOVE, SWITCH, Wanted, where
-from ..module_utils.routers.switch import Check, Drained, NotDrained, RouteChange
+from ..module_utils.routers.base import Route
+from ..module_utils.routers.options import change_of
+from ..module_utils.routers.plan import REMOVE, SWITCH, where
+from ..module_utils.routers.switch import Drained, NotDrained
 from ..module_utils.wiring import fail, require_requests
 
 
@@ -306,70 +304,6 @@ def report_left(
     # Who gave no time to wait knows that requests may be left.
     if params["drain_timeout"] > 0:
         warn(f"{text}; ending the earlier version now may cut them off")
-
-
-def change_of(params: dict[str, Any]) -> RouteChange:
-    """Return the change that the options describe.
-
-    :raises DeliveryError: an option cannot be used.
-    """
-    for name in ("health_timeout", "prove_timeout", "drain_timeout"):
-        if not 0 <= params[name] < float("inf"):
-            raise DeliveryError(f"{name} must not be less than 0 seconds, nor endless")
-    if params["prove_count"] < 1:
-        raise DeliveryError(f"prove_count must be at least 1, not {params['prove_count']}")
-    if params["prove_fields"] and not params["prove_path"]:
-        raise DeliveryError("prove_fields needs prove_path, or nothing would be proved")
-    for name in ("health_path", "prove_path"):
-        if params[name] and not params[name].startswith("/"):
-            raise DeliveryError(f"{name} must begin with a slash: {params[name]}")
-    router = router_of(params)
-    url = target_of(params)
-    proof = proof_of(params, router) if url else None
-    wanted = Wanted(params["service"], url, proof is not None, not router.durable)
-    return RouteChange(router, wanted, health=health_of(params, url), proof=proof)
-
-
-def target_of(params: dict[str, Any]) -> str | None:
-    """Return the address that shall get the traffic; None for ``state: absent``."""
-    if params["state"] == "absent":
-        return None
-    url = check_url(params["url"], "url")
-    if "?" in url or "#" in url or not url.isascii() or not url.isprintable() or " " in url:
-        raise DeliveryError(
-            f"url {url!r} must not have a query, a fragment, spaces or characters beyond ASCII"
-        )
-    return url
-
-
-def health_of(params: dict[str, Any], url: str | None) -> Check | None:
-    """Return the health check of the new target, where one is wanted."""
-    if url is None or not params["health_path"]:
-        return None
-    expected = Expectation(params["health_path"], tuple(params["health_status"]))
-    return Check(http_to(url, params), expected, params["health_timeout"])
-
-
-def proof_of(params: dict[str, Any], router: Router) -> Check | None:
-    """Return the proof through the router, where one is wanted."""
-    if not params["prove_path"]:
-        return None
-    expected = Expectation(
-        params["prove_path"],
-        fields={name: str(value) for name, value in params["prove_fields"].items()},
-    )
-    http = http_to(router.entrance(params["service"]), params)
-    return Check(http, expected, params["prove_timeout"], params["prove_count"])
-
-
-def http_to(url: str, params: dict[str, Any]) -> Http:
-    """Return a client for *url* with the options' TLS settings and host."""
-    return Http(
-        url,
-        host_header=params["host_header"],
-        validate_certs=params["validate_certs"],
-        ca_path=params["ca_path"],
-    )
 
 
 if __name__ == "__main__":

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.lab import HOST, KEY, Lab, Writer, lab_at
+from tests.support.lab import KEY, Lab, Writer, begun, lab_at
 from tests.support.plays import ROOT, PlayResult, eventually
 
 ENVIRONMENT = {"PORTAL_DEPLOYMENT_KEY": KEY}
 FAULTS = ["--allow-faults"]
+SWITCH = "Carry the data, switch, and prove the candidate through the router"
 
 
 @pytest.fixture(scope="module")
@@ -141,66 +141,58 @@ def test_an_unreachable_router(lab: Lab) -> None:
     assert "cannot be reached" in text
 
 
-def lapse_tasks(folder: Path, lab: Lab, passes: int) -> str:
-    """A task file that makes the live portal's lock lapse in the first *passes* final passes."""
-    tasks = [
-        {
-            "name": "Let the lock lapse",
-            "when": f"portal_blue_green_round | int <= {passes}",
-            "ansible.builtin.uri": {
-                "url": f"{lab.live_url}/faults",
-                "method": "PUT",
-                "body_format": "json",
-                "body": {"lapse_now": True},
-                "headers": {"Host": HOST},
-                "status_code": [200, 204],
-            },
-        }
-    ]
-    file = folder / "lapse.yml"
-    file.write_text(json.dumps(tasks))
-    return str(file)
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A live portal whose lock lasts 6 s instead of 60, which a deploy does not know."""
+    folder = tmp_path_factory.mktemp("hasty")
+    with lab_at(folder, portal_lab_extra_args=["--rate=0", "--lock-seconds=6"]) as lab:
+        yield lab
 
 
-def test_a_lock_that_never_lasts_ends_with_the_live_version(lab: Lab, tmp_path: Path) -> None:
-    result = refused(
-        lab,
-        portal_blue_green_before_switch_tasks=lapse_tasks(tmp_path, lab, 9),
-        portal_blue_green_rounds=2,
-    )
+def test_a_lock_that_never_lasts_ends_with_the_live_version(hasty: Lab) -> None:
+    slow = ["--rate=0", "--import-delay=8"]
+    with Writer(hasty) as writer:
+        result = hasty.deploy("v24", portal_lab_extra_args=slow, portal_blue_green_rounds=2)
+        assert result.rc != 0
     assert "lapsed" in message(result)
-    passes = [r for r in result.results if r.task == "Let the lock lapse"]
-    assert len(passes) == 2
+    assert "pass 2 of 2" in message(result)
+    assert (hasty.health()["version"], hasty.health()["locked"]) == ("v23", False)
+    assert hasty.instances == ["v23-first"]
+    assert (writer.failed, writer.lost) == ([], [])
 
 
-def test_a_lock_that_lapses_under_the_switch_is_switched_back(tmp_path: Path) -> None:
-    # The live portal's lock lasts 6 s; a candidate whose answers take 2 s each is proved in 6.
-    with lab_at(tmp_path, portal_lab_extra_args=["--rate=0", "--lock-seconds=6"]) as lab:
-        with Writer(lab) as writer:
-            result = lab.deploy(
-                "v24",
-                portal_lab_extra_args=["--rate=0"],
-                portal_blue_green_process_environment=faulty(slow_ms=2500),
-                portal_blue_green_min_remaining=0,
-                portal_blue_green_rounds=1,
-            )
-            assert result.rc != 0
-            assert lab.health()["version"] == "v23"
-        assert not lab.health()["locked"]
-        assert "lapsed" in message(result)
-        assert writer.failed == []
-        assert writer.lost == []
+def test_a_lock_that_lapses_under_the_switch_is_switched_back(hasty: Lab) -> None:
+    # Each answer of the candidate takes 2.5 s, so its proof outlasts the live portal's lock.
+    with Writer(hasty) as writer:
+        result = hasty.deploy(
+            "v24",
+            portal_lab_extra_args=["--rate=0"],
+            portal_blue_green_process_environment=faulty(slow_ms=2500),
+            portal_blue_green_prove_timeout=60,
+            portal_blue_green_rounds=1,
+        )
+        assert result.rc != 0
+        assert hasty.health()["version"] == "v23"
+    assert "lapsed" in message(result)
+    assert "goes to" in message(result)
+    assert not hasty.health()["locked"]
+    assert hasty.instances == ["v23-first"]
+    assert writer.acknowledged
+    assert (writer.failed, writer.lost) == ([], [])
 
 
-def test_a_lock_that_lapsed_once_is_gone_round_again(lab: Lab, tmp_path: Path) -> None:
-    with Writer(lab) as writer:
-        result = lab.deploy(
-            "v24", portal_blue_green_before_switch_tasks=lapse_tasks(tmp_path, lab, 1)
-        ).ok()
+def test_a_lock_that_lapsed_once_is_gone_round_again(lab: Lab) -> None:
+    live = lab.live_url
+    slow = [*FAULTS, "--rate=0", "--import-delay=2"]
+    with Writer(lab) as writer, lab.start_deploy("v24", portal_lab_extra_args=slow) as play:
+        eventually(lambda: begun(play, SWITCH), "the final pass", 120)
+        eventually(lambda: lab.is_locked(live), "the live portal's lock")
+        lab.faults(live, lapse_now=True)
+        lab.faults(live)
+        result = play.wait(240).ok()
         assert lab.health()["version"] == "v24"
-    assert [r.task for r in result.results].count("Let the lock lapse") == 2
-    assert writer.failed == []
-    assert writer.lost == []
+    assert result.task(SWITCH)["rounds"] == 2
+    assert (writer.failed, writer.lost) == ([], [])
 
 
 def test_two_deploys_at_once(lab: Lab) -> None:

@@ -5,22 +5,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.support.lab import Lab, Writer, kill_at, lab_at
 
+SWITCH = "Carry the data, switch, and prove the candidate through the router"
+
+
+def at_once(lab: Lab, live: str) -> bool:
+    return True
+
+
+def live_is_locked(lab: Lab, live: str) -> bool:
+    return lab.is_locked(live)
+
+
+def traffic_is_switched(lab: Lab, live: str) -> bool:
+    return lab.live_url != live
+
+
 STAGES = (
-    "Start the candidate",
-    "Export the live version, and let users write again at once",
-    "Give the candidate the data, as a rehearsal",
-    "Export the live version and keep it read-only",
-    "Give the candidate the data and keep it read-only",
-    "Switch to the candidate and prove it through the router",
-    "Make sure that the live version took no write until the switch",
-    "Let users write to the new version",
-    "Stop the previous version, and delete what is older than is to be kept",
+    ("Start the candidate", at_once),
+    ("Export the live version, and let users write again at once", at_once),
+    ("Give the candidate the data, as a rehearsal", at_once),
+    (SWITCH, at_once),
+    (SWITCH, live_is_locked),
+    (SWITCH, traffic_is_switched),
+    ("Wait until the previous version has answered its last request", at_once),
+    ("Stop the previous version, and delete what is older than is to be kept", at_once),
 )
 
 
@@ -37,13 +51,17 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield lab
 
 
-@pytest.mark.parametrize("task", STAGES)
-def test_a_killed_deploy_is_finished_by_running_it_again(lab: Lab, task: str) -> None:
-    before = lab.health()["version"]
+@pytest.mark.parametrize(
+    ("task", "moment"), STAGES, ids=lambda value: getattr(value, "__name__", value)
+)
+def test_a_killed_deploy_is_finished_by_running_it_again(
+    lab: Lab, task: str, moment: Callable[[Lab, str], bool]
+) -> None:
+    before, live = lab.health()["version"], lab.live_url
     after = f"v{int(before[1:]) + 1}"
     with Writer(lab) as writer:
         with lab.start_deploy(after) as play:
-            kill_at(play, task)
+            kill_at(play, task, lambda: moment(lab, live))
         assert lab.health()["version"] in (before, after)
         lab.deploy(after).ok()
         assert lab.health()["version"] == after

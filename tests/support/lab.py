@@ -10,8 +10,8 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,11 @@ class Lab:
         return self.play("deploy.yml", portal_version=version, **more)
 
     def start_deploy(self, version: str, **more: Any) -> RunningPlay:
-        """Start a deploy in a process group of its own, for :meth:`kill_at`."""
+        """Start a deploy, for :func:`kill_at`."""
         return start_play(
             ROOT / "deploy.yml",
             extra_vars={**self.variables, "portal_version": version, **more},
             args=["--inventory", str(ROOT / "inventories" / "local")],
-            new_group=True,
         )
 
     @property
@@ -148,16 +147,38 @@ def stdout_of(play: RunningPlay) -> str:
     return (play.folder / "stdout").read_text(errors="replace")
 
 
-def kill_at(play: RunningPlay, task: str) -> None:
-    """SIGKILL the play with all its children as soon as it begins the task of that name."""
-    eventually(
-        lambda: f": {task}]" in stdout_of(play) or play.process.poll() is not None,
-        f"the task {task!r}",
-        120,
-    )
+def begun(play: RunningPlay, task: str) -> bool:
+    """Tell whether a play has begun the task of that name; fails where it ended before."""
+    if f": {task}]" in stdout_of(play):
+        return True
     assert play.process.poll() is None, f"the play ended before {task!r}:\n{stdout_of(play)}"
-    os.killpg(play.process.pid, signal.SIGKILL)
+    return False
+
+
+def kill_at(play: RunningPlay, task: str, when: Callable[[], bool] = lambda: True) -> None:
+    """SIGKILL the play and its children in the task of that name, as soon as it is so."""
+    eventually(lambda: begun(play, task), f"the task {task!r}", 120)
+    eventually(lambda: when() or play.process.poll() is not None, "the moment to kill", 60)
+    tree = [play.process.pid, *descendants(play.process.pid)]
+    for pid in tree:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     play.process.wait()
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, directly or not, and that still belong to it."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found: list[int] = []
+    level = [pid]
+    while level:
+        level = [child for parent in level for child in children.get(parent, [])]
+        found += level
+    return found
 
 
 class Writer:

@@ -182,12 +182,8 @@ def start_play(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     args: Sequence[str] = (),
-    new_group: bool = False,
 ) -> RunningPlay:
-    """Start ansible-playbook; the parameters are those of :func:`run_play`.
-
-    :param new_group: give it a process group of its own, to be killed with its children.
-    """
+    """Start ansible-playbook; the parameters are those of :func:`run_play`."""
     workdir = tempfile.TemporaryDirectory(prefix="delivery-play-")
     folder = Path(workdir.name)
     variables = {"ansible_python_interpreter": sys.executable, **(extra_vars or {})}
@@ -223,7 +219,6 @@ def start_play(
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            start_new_session=new_group,
         )
     return RunningPlay(process, folder, workdir)
 

@@ -80,6 +80,7 @@ class ExportChange:
         self.check_key = check_key
         self.deadline = Deadline(patience.timeout)
         self.dest = Path(wanted.dest)
+        self.exported = Exported()
 
     def observe(self) -> Exported:
         """Make sure that the archive can be written, before any user has to wait for it.
@@ -113,7 +114,6 @@ class ExportChange:
         getattr(self, f"_{step.action}")(on_undo)
 
     def _begin(self, on_undo: OnUndo) -> None:
-        self.exported = Exported()
         self.exported.lock = take_lock(
             self.client, self.patience, self.deadline, on_undo, self.lock_seconds
         )

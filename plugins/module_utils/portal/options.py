@@ -29,17 +29,23 @@ def connection_spec() -> dict[str, Any]:
 
 
 def job_spec() -> dict[str, Any]:
-    """Return the options of export and import; documented in the fragment ``portal.job``."""
+    """Return the options of every job; documented in the fragment ``portal.job``."""
     return {
         "poll_interval": {"type": "float", "default": MIN_INTERVAL},
         "conflict_timeout": {"type": "float", "default": 0.0},
-        "lock": {"type": "str", "choices": ["release", "keep"], "default": "release"},
         "lock_seconds": {"type": "float", "default": LOCK_SECONDS},
     }
 
 
-def client_of(params: dict[str, Any]) -> PortalClient:
+def lock_spec() -> dict[str, Any]:
+    """Return what becomes of the lock; documented in the fragment ``portal.lock``."""
+    return {"lock": {"type": "str", "choices": ["release", "keep"], "default": "release"}}
+
+
+def client_of(params: dict[str, Any], url: str = "") -> PortalClient:
     """Return the client that the options describe.
+
+    :param url: another portal of the same kind; ``api_url`` where it is not given.
 
     :raises DeliveryError: an option cannot be used.
     """
@@ -52,7 +58,7 @@ def client_of(params: dict[str, Any]) -> PortalClient:
         raise DeliveryError(f"timeout must be more than 0 seconds, not {params['timeout']:g}")
     return PortalClient(
         Http(
-            params["api_url"],
+            url or params["api_url"],
             host_header=params["host_header"],
             validate_certs=params["validate_certs"],
             ca_path=params["ca_path"],

@@ -1,0 +1,263 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The guarded pass of a blue/green deploy: carry the data, switch, prove, open.
+
+An export makes the live portal read-only for 60 s and no longer, and what it acknowledges after
+that the candidate does not have. So the lock is proved to be held right before the switch and right
+after it. The candidate is read-only as well, from the moment it has the data until it is proved:
+whichever of the two gets the traffic in the end, the other has acknowledged nothing that is not
+there, and going back is safe until the candidate is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Generic, Protocol, TypeVar
+
+from ..change import OnUndo, Step
+from ..deadline import Deadline
+from ..errors import DeliveryError
+from .client import Lapsed, PortalError, State
+from .exporting import ExportChange
+from .importing import ImportChange, Imported
+from .jobs import Lock, release
+from .plan import LockObserved, lock_shortcoming
+
+RouteT = TypeVar("RouteT")
+ASK_SECONDS = 30.0
+# What may lie between our clock and the portal's count of its own lock.
+CLOCK_MARGIN = 1.0
+
+
+class MayHaveWritten(DeliveryError):
+    """The candidate was opened, so the traffic cannot be sent back without a loss."""
+
+    kind = "opened"
+
+
+class Traffic(Protocol[RouteT]):
+    """What the pass needs of a router: the change that sends the traffic to the candidate."""
+
+    def observe(self) -> RouteT:
+        """Ask where the traffic goes, and the candidate for its health."""
+
+    def plan(self, observed: RouteT) -> Sequence[Step]:
+        """Return the steps of the switch and of its proof."""
+
+    def apply(self, step: Step, on_undo: OnUndo) -> None:
+        """Run one of them."""
+
+    def verify(self, observed: RouteT, applied: Sequence[Step]) -> RouteT:
+        """Make sure that the traffic still goes to the candidate."""
+
+    def describe(self, observed: RouteT) -> str:
+        """Show where the traffic goes."""
+
+    def expected(self, observed: RouteT, steps: Sequence[Step]) -> str:
+        """Show where it will go."""
+
+
+@dataclass
+class Handover(Generic[RouteT]):
+    """What a pass did: where the traffic goes, and how long users could not write, in seconds."""
+
+    route: RouteT
+    live_lock: Lock | None = None
+    imported: Imported | None = None
+    read_only_seconds: float = 0.0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class HandoverChange(Generic[RouteT]):
+    """One guarded pass from the live portal to the candidate.
+
+    :param export: from the live portal, its lock kept.
+    :param import_: into the candidate, a lock taken there.
+    :param traffic: the router's part.
+    :param drain: waits until the candidate has answered its last request; returns whether it has.
+    :param min_remaining: seconds of the live portal's lock that must be left before the switch.
+    """
+
+    def __init__(
+        self,
+        export: ExportChange,
+        import_: ImportChange,
+        traffic: Traffic[RouteT],
+        drain: Callable[[float], bool],
+        *,
+        min_remaining: float,
+        drain_timeout: float,
+        now: Callable[[], datetime] = _now,
+    ) -> None:
+        self.export = export
+        self.import_ = import_
+        self.traffic = traffic
+        self.drain = drain
+        self.min_remaining = min_remaining
+        self.drain_timeout = drain_timeout
+        self.now = now
+        self.began: datetime | None = None
+        self.opening = False
+        self.quiet = True
+
+    def observe(self) -> Handover[RouteT]:
+        """Make sure of everything that can be known before users have to wait."""
+        route = self.traffic.observe()
+        self.export.observe()
+        if self.import_.check_key:
+            self.import_.client.check_key(Deadline(ASK_SECONDS))
+        self.before = Handover(route)
+        return self.before
+
+    def plan(self, observed: Handover[RouteT]) -> Sequence[Step]:
+        """Return the steps.
+
+        :raises PortalError: the candidate has the traffic already.
+        """
+        route = self.traffic.plan(observed.route)
+        if not route:
+            raise PortalError(
+                "the candidate is live already",
+                next_step="Give the address of another instance as candidate_url.",
+            )
+        return [
+            *_of("export", self.export.plan(self.export.exported)),
+            *_of("import", self.import_.plan(self.import_.imported)),
+            Step("held", "make sure that the live portal has taken no write since"),
+            *_of("route", route),
+            Step("held_still", "make sure that it took none until the switch"),
+            Step("open", "let users write to the candidate"),
+        ]
+
+    def apply(self, step: Step, on_undo: OnUndo) -> None:
+        """Run one step."""
+        part, _dot, action = step.action.partition(".")
+        getattr(self, f"_{part}")(replace(step, action=action), on_undo)
+
+    def _export(self, step: Step, on_undo: OnUndo) -> None:
+        if step.action == "begin":
+            self.began = self.now()
+        self.export.apply(step, on_undo)
+
+    def _import(self, step: Step, on_undo: OnUndo) -> None:
+        if step.action == "begin":
+            self.import_.take_over(self.export.exported.size, self.export.exported.sha256)
+        if step.action == "lock":
+            self.import_.apply(step, self._while_quiet(on_undo))
+        else:
+            self.import_.apply(step, on_undo)
+
+    def _held(self, step: Step, on_undo: OnUndo) -> None:
+        self._prove_held(self.min_remaining)
+
+    def _route(self, step: Step, on_undo: OnUndo) -> None:
+        self.traffic.apply(step, self._with_drain(on_undo))
+
+    def _held_still(self, step: Step, on_undo: OnUndo) -> None:
+        self.traffic.verify(self.before.route, [])
+        # However little is left of it: what counts is that it has held until now.
+        self._prove_held(0.0)
+
+    def _open(self, step: Step, on_undo: OnUndo) -> None:
+        self.opening = True
+        release(self.import_.client, self._candidate_lock)
+
+    def verify(self, observed: Handover[RouteT], applied: Sequence[Step]) -> Handover[RouteT]:
+        """Return what was done; everything has been proved before the candidate was opened."""
+        began = self.began or self.now()
+        return Handover(
+            self.traffic.verify(observed.route, applied),
+            self.export.exported.lock,
+            self.import_.imported,
+            (self.now() - began).total_seconds(),
+        )
+
+    def describe(self, observed: Handover[RouteT]) -> str:
+        """Show where the traffic goes."""
+        return self.traffic.describe(observed.route)
+
+    def expected(self, observed: Handover[RouteT], steps: Sequence[Step]) -> str:
+        """Show where it will go."""
+        return self.traffic.expected(observed.route, steps)
+
+    def _prove_held(self, min_remaining: float) -> None:
+        """Make sure that the live portal is read-only by our export.
+
+        :raises Lapsed: it is not, or not for long enough.
+        """
+        lock = self._live_lock
+        status = self.export.client.export_status(lock.export_id, Deadline(ASK_SECONDS))
+        held = status.state in (State.RUNNING, State.DONE)
+        remaining = (lock.expires_at - self.now()).total_seconds()
+        observed = LockObserved(held, remaining if min_remaining > 0 else None)
+        shortcoming = lock_shortcoming(observed, min_remaining)
+        if shortcoming:
+            raise Lapsed(
+                f"{self.export.client.name}: {shortcoming}",
+                next_step="Deploy again; a portal that takes long to export and import needs a "
+                "quieter time, since its lock lasts no longer.",
+            )
+
+    def _with_drain(self, on_undo: OnUndo) -> OnUndo:
+        """Let going back wait until the candidate has answered its last request."""
+
+        def note(undo: Callable[[], object], stands: str = "") -> None:
+            def back() -> None:
+                if not self._closed():
+                    self.quiet = False
+                    raise MayHaveWritten(
+                        "the candidate may have taken writes already, so the traffic stays there"
+                    )
+                undo()
+                left = (self._candidate_lock.expires_at - self.now()).total_seconds()
+                self.quiet = self.drain(max(0.0, min(self.drain_timeout, left)))
+
+            on_undo(back, stands)
+
+        return note
+
+    def _while_quiet(self, on_undo: OnUndo) -> OnUndo:
+        """Keep the candidate read-only while requests are under way there.
+
+        They are refused as long as it is; after that one would be acknowledged, and lost.
+        """
+
+        def note(undo: Callable[[], object], stands: str = "") -> None:
+            on_undo(lambda: undo() if self.quiet else None, "the candidate's lock is given back")
+
+        return note
+
+    def _closed(self) -> bool:
+        """Tell whether the candidate has been read-only without a gap."""
+        lock = self._candidate_lock
+        left = (lock.expires_at - self.now()).total_seconds()
+        if not self.opening and left > CLOCK_MARGIN:
+            return True
+        try:
+            status = self.import_.client.export_status(lock.export_id, Deadline(ASK_SECONDS))
+        except DeliveryError:
+            return False
+        return status.state in (State.RUNNING, State.DONE)
+
+    @property
+    def _live_lock(self) -> Lock:
+        if self.export.exported.lock is None:
+            raise PortalError("the live portal is not locked")
+        return self.export.exported.lock
+
+    @property
+    def _candidate_lock(self) -> Lock:
+        if self.import_.imported.lock is None:
+            raise PortalError("the candidate is not locked")
+        return self.import_.imported.lock
+
+
+def _of(part: str, steps: Sequence[Step]) -> list[Step]:
+    return [replace(step, action=f"{part}.{step.action}") for step in steps]
