@@ -127,7 +127,7 @@ def _measure(
     busy: dict[str, list[float]] = {name: [] for name in pids}
     stream: dict[str, list[float]] = {name: [] for name in urls}
     # Turn by turn, so that what disturbs the machine disturbs all of them.
-    for _ in range(rounds):
+    for _round in range(rounds):
         for name, url in urls.items():
             result = _all_answered(load(url, connections=16, seconds=seconds))
             throughput[name].append(result["requests"] / result["seconds"])

@@ -36,7 +36,7 @@ def run(quick: bool) -> harness.Table:
         tempfile.TemporaryDirectory() as folder,
         harness.process(LOAD, "serve", "v0") as first,
         harness.process(LOAD, "serve", "v1") as second,
-        started_proxy(Path(folder)) as (proxy, _),
+        started_proxy(Path(folder)) as (proxy, _process),
         ThreadPoolExecutor(1) as pool,
     ):
         services = [harness.first_line(first), harness.first_line(second)]
@@ -104,7 +104,7 @@ def _syncs(folder: Path, times: int) -> list[float]:
     """How long the disk takes for a durable file of a registry's size."""
     text = json.dumps({"services": {"demo": "http://127.0.0.1:12345"}, "version": 1}, indent=2)
     taken = []
-    for _ in range(times):
+    for _switch in range(times):
         began = time.perf_counter()
         part = folder / "part"
         with part.open("w") as file:

@@ -134,7 +134,7 @@ async def load(url: str, connections: int, seconds: float, rate: float) -> dict[
 
     async def worker(number: int) -> None:
         nonlocal failed
-        _, client = await loop.create_connection(Client, host, port)
+        _transport, client = await loop.create_connection(Client, host, port)
         while not rate and time.perf_counter() < start:
             await client.send(payloads[0])
         # Spread over the interval, or all connections would send in the same instant.
@@ -149,7 +149,7 @@ async def load(url: str, connections: int, seconds: float, rate: float) -> dict[
                     failed += 1
             except ConnectionError:
                 failed += 1
-                _, client = await loop.create_connection(Client, host, port)
+                _transport, client = await loop.create_connection(Client, host, port)
             latencies.append(time.perf_counter() - began)
             due += connections / rate if rate else 0
 

@@ -54,7 +54,7 @@ class Faults:
         """Whether to cut this request's connection; counts down drop_times."""
         wanted = self.drop_connection_on or []
         for rule in [wanted] if isinstance(wanted, str) else wanted:
-            rule_method, _, prefix = str(rule).partition(" ")
+            rule_method, _space, prefix = str(rule).partition(" ")
             if rule_method in (method, "*") and path.startswith(prefix):
                 if self.drop_times is not None:
                     if self.drop_times <= 0:

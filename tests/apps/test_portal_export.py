@@ -45,7 +45,7 @@ def test_an_export_carries_everything_and_locks(tmp_path: Path, digest: str) -> 
         found = members(data.content, KEY, digest)
         original = members(EXPORT.read_bytes(), KEY)
         for name, content in original.items():
-            folder, _, file = name.rstrip("/").partition("/")
+            folder, _slash, file = name.rstrip("/").partition("/")
             if folder in ("users", "applications", "subscriptions") and file != "_index.json":
                 assert found[name.rstrip("/")] == content
         assert found["global.lock"] == b""
@@ -181,7 +181,7 @@ def test_without_the_key_there_is_only_403(tmp_path: Path) -> None:
 
 def test_more_calls_than_the_rate_are_429(tmp_path: Path) -> None:
     with start_portal(tmp_path, rate=None) as portal:
-        answers = [portal.deploy("GET", "export/x/status") for _ in range(26)]
+        answers = [portal.deploy("GET", "export/x/status") for _call in range(26)]
         assert [answer.status_code for answer in answers] == [404] * 25 + [429]
         assert answers[0].headers["X-RateLimit-Remaining-Minute"] == "24"
         limited = answers[-1]
@@ -195,7 +195,7 @@ def test_more_calls_than_the_rate_are_429(tmp_path: Path) -> None:
 
 def test_the_rate_is_that_of_a_window(tmp_path: Path) -> None:
     with start_portal(tmp_path, rate=2, rate_window=0.5) as portal:
-        for _ in range(2):
+        for _time in range(2):
             assert portal.deploy("GET", "export/x/status").status_code == 404
         eventually(
             lambda: portal.deploy("GET", "export/x/status").status_code == 404, "the window ends"

@@ -109,7 +109,7 @@ def test_ordinary_requests_can_be_slow(portal: Portal) -> None:
 
 
 def test_the_lock_can_lapse_now(portal: Portal) -> None:
-    export_id, _ = portal.export()
+    export_id, _archive = portal.export()
     assert portal.locked()
     portal.faults(lapse_now=True)
     assert not portal.locked()
@@ -120,7 +120,7 @@ def test_the_lock_can_lapse_now(portal: Portal) -> None:
 
 def test_cancelling_can_take_several_calls(portal: Portal) -> None:
     portal.faults(cancel_slow=2)
-    export_id, _ = portal.export()
+    export_id, _archive = portal.export()
     answers: list[int] = []
     while not answers or answers[-1] == 202:
         assert portal.locked()

@@ -79,10 +79,10 @@ def test_what_one_portal_exports_another_has_after_importing_it(tmp_path: Path) 
     with start_portal(tmp_path, name="blue", version="v23") as blue:
         assert blue.import_archive(EXPORT.read_bytes()).status_code == 200
         blue.sign_up("Only")
-        _, archive = blue.export()
+        _id, archive = blue.export()
         with start_portal(tmp_path, name="green") as green:
             assert green.import_archive(archive).status_code == 200
-            _, again = green.export()
+            _id, again = green.export()
     first, second = members(archive, KEY), members(again, KEY)
     for one in (first, second):
         # The order of a derived list is free.
@@ -203,7 +203,7 @@ def test_a_decompression_bomb_is_refused(portal: Portal, where: str) -> None:
             file.write(info.tobuf())
         else:
             file.write(gzip.decompress(tar_of(user_files(1))))
-        for _ in range(300):
+        for _time in range(300):
             file.write(zeros)
     status = portal.import_archive(encrypt(target.getvalue(), KEY))
     assert status.status_code == 422
@@ -305,7 +305,7 @@ def test_killed_at_any_moment_an_import_is_whole_or_not_there(tmp_path: Path) ->
             assert portal.counts()["users"] == 400
             assert portal.post_import(archives[number % 2]).status_code == 201
             # Let it come a little further each time.
-            for _ in range(number * 15):
+            for _time in range(number * 15):
                 portal.call("GET", "/health")
             portal.kill()
 

@@ -138,7 +138,7 @@ def test_hop_by_hop_headers_stop_here(proxy: Proxy) -> None:
         b"Proxy-Authorization: Basic eA==\r\nProxy-Connection: close\r\nUpgrade: h2c\r\n"
         b"X-Stays: 1\r\n\r\n"
     )
-    names = {name.lower() for name, _ in seen(ask(proxy, request))["headers"]}
+    names = {name.lower() for name, _value in seen(ask(proxy, request))["headers"]}
     forwarded = {f"x-forwarded-{x}" for x in ("for", "host", "prefix", "proto")}
     assert names == {"host", "x-stays"} | forwarded
 

@@ -46,7 +46,7 @@ class Body:
         self.digest = hashlib.sha256()
 
     def __iter__(self) -> Iterator[bytes]:
-        for _ in range(BLOCKS):
+        for _block in range(BLOCKS):
             self.digest.update(BLOCK)
             yield BLOCK
 
@@ -106,7 +106,7 @@ def test_events_and_a_body_pass_each_other_without_delay(proxy: Proxy) -> None:
         for number in range(20):
             client.sendall(b"2\r\n%c\n\r\n" % (65 + number))
             # Only when this event is here is the next one asked for.
-            assert [answer.readline() for _ in range(4)] == [
+            assert [answer.readline() for _line in range(4)] == [
                 b"9\r\n",
                 b"data: %c\n" % (65 + number),
                 b"\n",

@@ -265,7 +265,7 @@ def methods(server: Scripted) -> list[bytes]:
 def test_a_stale_connection_is_not_the_clients_trouble(proxy: Proxy, method: str) -> None:
     with scripted(closes_on_second) as server:
         proxy.register("stale", server.url)
-        for _ in range(2):
+        for _time in range(2):
             answer = requests.request(method, f"{proxy.url}/stale/", data=b"x", timeout=PATIENCE)
             assert answer.status_code == 200
         # Three: the second was sent once more, on a new connection.
@@ -279,7 +279,7 @@ def test_a_post_that_may_have_been_sent_is_never_repeated(proxy: Proxy, method: 
     with scripted(closes_on_second) as server:
         proxy.register("stale", server.url)
         url = f"{proxy.url}/stale/"
-        codes = [requests.request(method, url, timeout=PATIENCE).status_code for _ in range(2)]
+        codes = [requests.request(method, url, timeout=PATIENCE).status_code for _time in range(2)]
         assert codes == [200, 502]
         assert methods(server) == [method.encode()] * 2
     assert proxy.drain("stale")["current_in_flight"] == 0
@@ -292,7 +292,7 @@ def test_a_post_avoids_a_connection_that_the_service_has_closed(proxy: Proxy) ->
 
     with scripted(closes_after) as server:
         proxy.register("stale", server.url)
-        for _ in range(50):
+        for _time in range(50):
             assert requests.post(f"{proxy.url}/stale/", data=b"x", timeout=PATIENCE).ok
         assert len(server.requests) == 50
 
@@ -314,7 +314,7 @@ def unaccepting() -> Iterator[socket.socket]:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
-        for _ in range(4):
+        for _time in range(4):
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())

@@ -112,7 +112,7 @@ class Scripted:
     def _serve(self) -> None:
         while True:
             try:
-                connection, _ = self._listener.accept()
+                connection, _address = self._listener.accept()
             except OSError:
                 return
             self.connections += 1
@@ -136,10 +136,10 @@ class Scripted:
             if not more:
                 return b""
             data += more
-        head, _, body = data.partition(b"\r\n\r\n")
+        head, _blank, body = data.partition(b"\r\n\r\n")
         length = 0
         for line in head.split(b"\r\n")[1:]:
-            name, _, value = line.partition(b":")
+            name, _colon, value = line.partition(b":")
             if name.lower() == b"content-length":
                 length = int(value)
         while len(body) < length:

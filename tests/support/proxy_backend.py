@@ -73,7 +73,7 @@ class Backend:
         if request.raw_path.endswith("&sized"):
             response.content_length = blocks * len(BLOCK)
         await response.prepare(request)
-        for _ in range(blocks):
+        for _block in range(blocks):
             await response.write(BLOCK)
         await response.write_eof()
         return response

@@ -40,7 +40,7 @@ class KeepAlive:
         lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin1").split("\r\n")
         headers = {}
         for line in lines[1:-2]:
-            name, _, value = line.partition(":")
+            name, _colon, value = line.partition(":")
             headers[name.lower()] = value.strip()
         if "content-length" in headers:
             data = await self._reader.readexactly(int(headers["content-length"]))

@@ -38,7 +38,7 @@ class Api:
             return refusal(request, 507, f"{exc} Nothing has been changed.")
 
     async def _route(self, request: web.BaseRequest, rest: str) -> web.StreamResponse:
-        path, _, query = rest.partition("?")
+        path, _mark, query = rest.partition("?")
         name, slash, tail = path.removeprefix("/").partition("/")
         method = "GET" if request.method == "HEAD" else request.method
         if not name:

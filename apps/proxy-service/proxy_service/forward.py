@@ -164,7 +164,7 @@ class Forwarder:
         target = _claim(service)
         again = False
         try:
-            for _ in range(_MOVES):
+            for _move in range(_MOVES):
                 try:
                     upstream, pooled = await self._connected(call, target, fresh=again)
                 except Unreachable as exc:

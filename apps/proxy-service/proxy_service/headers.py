@@ -170,6 +170,6 @@ def response_head(
         parts += (b"Connection: ", connection, b"\r\n")
     parts.append(b"\r\n")
     # The parser is lenient with services; a stray line break is the one thing not to repeat.
-    if any(b"\n" in value or b"\r" in value for _, value in raw) or not _LINE.fullmatch(reason):
+    if any(b"\n" in value or b"\r" in value for _name, value in raw) or not _LINE.fullmatch(reason):
         raise BrokenHead("the service's answer has a line break inside a header")
     return b"".join(parts)

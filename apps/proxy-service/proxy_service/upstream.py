@@ -119,7 +119,7 @@ class Pool:
         context = self._tls_context() if target.tls else None
         try:
             async with asyncio.timeout(self._connect_timeout):
-                _, connection = await self._loop.create_connection(
+                _transport, connection = await self._loop.create_connection(
                     lambda: Upstream(self._loop),
                     target.host,
                     target.port,
