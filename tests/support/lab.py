@@ -86,6 +86,10 @@ class Lab:
         answer.raise_for_status()
         return dict(answer.json())
 
+    def is_locked(self, url: str) -> bool:
+        """Tell whether a portal is read-only, without a call of its deploy API."""
+        return bool(self.health(url)["locked"])
+
     def faults(self, url: str, **faults: Any) -> None:
         """Set the stand-in portal's faults."""
         answer = requests.put(f"{url}/faults", json=faults, headers={"Host": HOST}, timeout=10)
