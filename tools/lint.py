@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -27,6 +28,8 @@ LINT = ROOT / ".build" / "lint"
 COLLECTION = "ansible_collections/immutable/delivery"
 COPY = LINT / COLLECTION
 HOME = ROOT / ".build" / "home"
+# Collections of others that ours imports and quotes: linters look for them beside the copy.
+NEEDED = ("amazon",)
 BIN = Path(sys.executable).parent
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -89,6 +92,17 @@ def lay_copy() -> None:
         # A file that is gone since it was listed is none of the checkout's any more.
         with contextlib.suppress(FileNotFoundError):
             shutil.copy2(ROOT / name, target, follow_symlinks=False)
+
+
+def lay_needed() -> None:
+    """Link the collections that ours needs, which the package `ansible` brings, beside the copy."""
+    for namespace in NEEDED:
+        link = COPY.parent.parent / namespace
+        installed = Path(sysconfig.get_path("purelib")) / "ansible_collections" / namespace
+        if link.is_symlink() and link.resolve() != installed.resolve():
+            link.unlink()
+        if not link.is_symlink():
+            link.symlink_to(installed)
 
 
 def remove_empty(path: Path) -> None:
@@ -197,6 +211,7 @@ def main() -> int:
     only = parser.parse_args().only
 
     lay_copy()
+    lay_needed()
     lay_home()
     env = environment()
     wanted = [[check for check in lane if only in check.name] for lane in lanes()]

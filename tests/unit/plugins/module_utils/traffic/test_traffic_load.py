@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
+from ansible_collections.immutable.delivery.plugins.module_utils.traffic import readback
 from ansible_collections.immutable.delivery.plugins.module_utils.traffic.load import Identity, Load
 from ansible_collections.immutable.delivery.plugins.module_utils.traffic.readback import (
     ReadBack,
@@ -59,10 +60,17 @@ def offer(
 
 
 def at(service: Service, **options: Any) -> Settings:
-    values = {"url": service.url, "rate": 100.0, "writes": USERS, "max_seconds": 1.0, **options}
+    """A hundred requests, unless *options* say otherwise."""
+    values = {"url": service.url, "rate": 500.0, "writes": USERS, "max_seconds": 0.2, **options}
     settings = Settings(**values)
     settings.check()
     return settings
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let reading back try again at once."""
+    monkeypatch.setattr(readback, "ROUND_WAIT", 0.01)
 
 
 def found_again(settings: Settings, acknowledged: list[tuple[int, Identity]]) -> ReadBack:
@@ -96,7 +104,7 @@ def test_load_goes_on_while_nothing_is_answered(service: Service) -> None:
     service.flowing.clear()
     release = threading.Timer(0.6, service.flowing.set)
     release.start()
-    report, _acknowledged, _ended = offer(at(service, rate=50.0))
+    report, _acknowledged, _ended = offer(at(service, rate=50.0, max_seconds=1.0))
     release.join()
     assert report["sent"] == 50
     assert report["failed"] == 0
@@ -120,7 +128,7 @@ def test_what_is_not_answered_in_time_counts_as_failed(service: Service) -> None
 
 def test_beyond_the_limit_a_request_fails_and_is_not_held_back(service: Service) -> None:
     service.flowing.clear()
-    settings = at(service, timeout=2.0, rate=50.0, max_seconds=0.4)
+    settings = at(service, timeout=1.0, rate=50.0, max_seconds=0.4)
     report, _acknowledged, _ended = offer(settings, limit=5)
     assert report["sent"] == 20
     assert report["failures"] == {"overload": 15, "timeout": 5}
@@ -132,7 +140,7 @@ def test_a_refused_write_is_no_failure_and_makes_the_read_only_window(service: S
         service.locked = 20 <= len(service.requests) < 60
 
     service.on_request = lock
-    report, acknowledged, _ended = offer(at(service))
+    report, acknowledged, _ended = offer(at(service, rate=100.0, max_seconds=1.0))
     assert report["failed"] == 0
     assert report["refused"] == report["writes"]["refused"]
     assert 15 <= report["refused"] <= 25
@@ -156,10 +164,10 @@ def test_a_post_whose_connection_breaks_is_unknown_and_never_repeated(service: S
 
 
 def test_a_read_whose_kept_connection_breaks_is_not_repeated_either(service: Service) -> None:
-    offer(at(service, max_seconds=0.2))
+    offer(at(service, rate=100.0))
     before = len(service.requests)
     service.raw = b""
-    report, _acknowledged, _ended = offer(at(service, max_seconds=0.2))
+    report, _acknowledged, _ended = offer(at(service, rate=100.0))
     assert report["failures"] == {"reset": 20}
     assert len(service.requests) - before == 20
 
@@ -177,7 +185,7 @@ def test_a_read_whose_kept_connection_breaks_is_not_repeated_either(service: Ser
 )
 def test_kinds_of_failure(service: Service, raw: bytes, kind: str) -> None:
     service.raw = raw
-    report, acknowledged, _ended = offer(at(service, max_seconds=0.1))
+    report, acknowledged, _ended = offer(at(service, max_seconds=0.02))
     assert report["failures"] == {kind: 10}
     assert acknowledged == []
     assert report["samples_of_failures"][0]["kind"] == kind
@@ -185,7 +193,7 @@ def test_kinds_of_failure(service: Service, raw: bytes, kind: str) -> None:
 
 def test_a_write_without_an_identity_is_not_taken_for_done(service: Service) -> None:
     service.raw = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}"
-    report, acknowledged, _ended = offer(at(service, max_seconds=0.1))
+    report, acknowledged, _ended = offer(at(service, max_seconds=0.02))
     assert report["failures"] == {"wrong_body": 5}
     assert report["writes"]["unknown"] == 5
     assert acknowledged == []
@@ -237,6 +245,7 @@ def test_every_acknowledged_write_is_found_again_or_called_lost(service: Service
     assert found.unchecked == 0
 
 
+@pytest.mark.usefixtures("soon")
 def test_what_cannot_be_read_back_is_neither_fine_nor_lost(service: Service) -> None:
     settings = at(service)
     _report, acknowledged, _ended = offer(settings)
@@ -244,6 +253,7 @@ def test_what_cannot_be_read_back_is_neither_fine_nor_lost(service: Service) -> 
     assert found_again(settings, acknowledged) == ReadBack(unchecked=50)
 
 
+@pytest.mark.usefixtures("soon")
 def test_reading_back_is_tried_again(service: Service) -> None:
     settings = at(service)
     _report, acknowledged, _ended = offer(settings)
@@ -259,15 +269,15 @@ def test_reading_back_is_tried_again(service: Service) -> None:
 def test_over_tls_the_certificate_is_checked_against_the_host_asked_for(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     with running_service(authority.context("portal.example.org")) as service:
-        base = {"ca_path": str(authority.path), "max_seconds": 0.2}
+        base = {"ca_path": str(authority.path), "max_seconds": 0.04}
         report, _acknowledged, _ended = offer(at(service, host_header="portal.example.org", **base))
         assert report["failures"] == {}
         assert report["answered"] == 20
         report, _acknowledged, _ended = offer(at(service, host_header="other.example.org", **base))
         assert report["failures"] == {"tls": 20}
-        report, _acknowledged, _ended = offer(at(service, max_seconds=0.2))
+        report, _acknowledged, _ended = offer(at(service, max_seconds=0.04))
         assert report["failures"] == {"tls": 20}
-        report, _acknowledged, _ended = offer(at(service, validate_certs=False, max_seconds=0.2))
+        report, _acknowledged, _ended = offer(at(service, validate_certs=False, max_seconds=0.04))
         assert report["failures"] == {}
 
 
