@@ -430,7 +430,7 @@ def test_json_comes_as_it_was_sent() -> None:
         http = Http(server.url)
 
         @given(json_values)
-        @settings(max_examples=40, deadline=None)
+        @settings(max_examples=40)
         def same(value: Any) -> None:
             sent.append(value)
             assert http.json(http.request("GET", "/", deadline=FakeDeadline(5))) == value
@@ -451,7 +451,7 @@ FAULTS = [
 
 
 @given(key=KEYS, method=st.sampled_from(["GET", "POST"]), fault=st.sampled_from(FAULTS))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_key_is_in_no_error_and_no_repr(key: str, method: str, fault: Answer | None) -> None:
     # A key that is a part of the messages' own words cannot be told from them.
     key = f"k3y-{key}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.immutable.delivery.plugins.module_utils.http import Http, HttpError
@@ -43,7 +43,6 @@ def test_a_dotted_name_descends_into_objects(document: Any, dotted: str, expecte
     assert look_up(document, dotted) == expected
 
 
-@settings(deadline=None)
 @given(st.recursive(st.none() | st.integers(), st.lists), st.text())
 def test_looking_up_never_fails(document: Any, dotted: str) -> None:
     assert look_up(document, dotted) is None
