@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from tests.support.apps import AppDidNotStart, eventually
-from tests.support.certificates import self_signed
+from tests.support.certificates import Authority
 from tests.support.portal import (
     EXPORT,
     KEY,
@@ -174,16 +174,17 @@ def test_only_its_own_hosts_reach_it(tmp_path: Path) -> None:
 
 
 def test_it_serves_https(tmp_path: Path) -> None:
-    certificate, key = self_signed(tmp_path, "portal.example.org")
-    with start_portal(tmp_path, tls_cert=certificate, tls_key=key) as portal:
+    authority = Authority(tmp_path)
+    issued = authority.issue("portal.example.org", "127.0.0.1")
+    with start_portal(tmp_path, tls_cert=issued, tls_key=issued) as portal:
         assert portal.url.startswith("https://127.0.0.1:")
-        portal.session.verify = str(certificate)
+        portal.session.verify = str(authority.path)
         assert portal.call("GET", "/health").status_code == 200
         assert portal.import_archive(EXPORT.read_bytes()).status_code == 200
         export_id, archive = portal.export()
         data = portal.deploy("GET", f"export/{export_id}/data")
         assert data.headers["X-SHA256-Hash"] == hashlib.sha256(archive).hexdigest()
-    code, line = refused(tmp_path, tls_cert=key, tls_key=certificate)
+    code, line = refused(tmp_path, tls_cert=authority.path, tls_key=issued)
     assert code == 1
     assert "not a usable certificate" in line
 

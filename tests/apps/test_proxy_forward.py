@@ -8,23 +8,17 @@ from __future__ import annotations
 import gzip
 import json
 import socket
-import ssl
 import struct
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from tests.support.apps import AppProcess
+from tests.support.certificates import Authority
 from tests.support.proxy import (
     PATIENCE,
     Proxy,
@@ -329,9 +323,8 @@ def test_a_service_that_leads_back_to_the_proxy_is_noticed(proxy: Proxy) -> None
 
 
 def test_a_service_over_tls_is_verified(tmp_path: Path) -> None:
-    certificate = self_signed(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    authority = Authority(tmp_path)
+    context = authority.context("localhost")
 
     def serve(server: Scripted, connection: socket.socket, _number: int) -> None:
         with context.wrap_socket(connection, server_side=True) as secured:
@@ -339,35 +332,13 @@ def test_a_service_over_tls_is_verified(tmp_path: Path) -> None:
 
     with scripted(serve) as server:
         url = f"https://localhost:{server.port}"
-        for trusted, status in ((certificate, 200), (None, 502)):
+        for trusted, status in ((authority.path, 200), (None, 502)):
             env = {"SSL_CERT_FILE": str(trusted)} if trusted else {}
             with start_proxy(tmp_path, env=env) as own:
                 own.register("raw", url)
                 answer = requests.post(f"{own.url}/raw/", data=b"x", timeout=PATIENCE)
                 assert answer.status_code == status, answer.text
         assert len(server.requests) == 1
-
-
-def self_signed(folder: Path) -> Path:
-    """A key and certificate for localhost in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "localhost.pem"
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path.write_bytes(private + certificate.public_bytes(Encoding.PEM))
-    return path
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.certificates import Authority
 from tests.support.front import Front, front_of
 from tests.support.plays import PlayResult, run_play
 from tests.support.portal_harness import (
@@ -28,7 +29,6 @@ from tests.support.portal_harness import (
     look,
     running_portal,
 )
-from tests.unit.plugins.module_utils.certificates import Authority
 
 COLLECTION = "immutable.delivery"
 

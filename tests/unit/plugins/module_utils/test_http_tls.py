@@ -11,8 +11,8 @@ import pytest
 
 from ansible_collections.immutable.delivery.plugins.module_utils.deadline import Deadline
 from ansible_collections.immutable.delivery.plugins.module_utils.http import Http, HttpError
+from ansible_collections.immutable.delivery.tests.support.certificates import Authority
 
-from .certificates import Authority
 from .loopback import Answer, Server, serving
 
 OK = Answer(200, {}, b"{}")

@@ -27,8 +27,8 @@ from ansible_collections.immutable.delivery.plugins.module_utils.traffic.setting
     Settings,
     Writes,
 )
+from ansible_collections.immutable.delivery.tests.support.certificates import Authority
 
-from ..certificates import Authority
 from ..loopback import refusing
 from .service import Service, running_service
 
