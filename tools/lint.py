@@ -161,6 +161,9 @@ def lanes() -> list[list[Check]]:
         [
             Check("ansible-test sanity", (*sanity, *rest)),
             Check("ansible-test units", ("ansible-test", "units", *here)),
+            Check("ansible-lint", ("ansible-lint", "--profile", "production", "--offline")),
+            Check("antsibull-docs", docs),
+            Check("antsibull-changelog", ("antsibull-changelog", "lint")),
         ],
         [
             Check("ruff", ("ruff", "check", "--no-fix", ".")),
@@ -168,9 +171,6 @@ def lanes() -> list[list[Check]]:
             Check("mypy plugins", ("mypy", config, "-p", plugins), LINT),
             *apps,
             Check("mypy tools", ("mypy", config, *own)),
-            Check("ansible-lint", ("ansible-lint", "--profile", "production", "--offline")),
-            Check("antsibull-docs", docs),
-            Check("antsibull-changelog", ("antsibull-changelog", "lint")),
             Check("ansible-test sanity, slow ones", (*sanity, *chosen)),
         ],
     ]
