@@ -21,8 +21,9 @@ if __package__ in {None, ""}:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import harness
-from tests.support.archives import encrypt, tar_of, user_files
+from tests.support.archives import tar_of, user_files
 from tests.support.lab import HOST, KEY, Lab, lab_at
+from tests.support.made_archives import encrypted
 
 FLOOR = "the portals' own work"
 HEADERS = {"Host": HOST, "Authorization": KEY}
@@ -63,7 +64,7 @@ def run(quick: bool) -> harness.Table:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             archive = folder / "archive.tgz.enc"
-            archive.write_bytes(encrypt(tar_of(user_files(count)), KEY))
+            archive.write_bytes(encrypted(tar_of(user_files(count)), KEY))
             settings = {
                 "portal_lab_archive": str(archive),
                 "portal_lab_extra_args": ["--rate=0"],

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.support.apps import eventually
 from tests.support.archives import members
 from tests.support.portal import EXPORT, EXPORT_COUNTS, KEY, start_portal
+from tests.support.waiting import eventually
 
 
 @pytest.mark.parametrize("digest", ["sha256", "md5"])

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.support.apps import AppDidNotStart, eventually
-from tests.support.archives import encrypt, tar_of, user_files
+from tests.support.apps import AppDidNotStart
+from tests.support.archives import tar_of, user_files
+from tests.support.made_archives import encrypted
 from tests.support.portal import KEY, Portal, start_portal
+from tests.support.waiting import eventually
 
-ARCHIVE = encrypt(tar_of(user_files(5)), KEY)
+ARCHIVE = encrypted(tar_of(user_files(5)), KEY)
 
 
 @pytest.fixture(scope="module")

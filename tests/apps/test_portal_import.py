@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.support.apps import eventually
-from tests.support.archives import encrypt, members, tar_of, user_files
+from tests.support.archives import members, tar_of, user_files
+from tests.support.made_archives import encrypted
 from tests.support.portal import (
     EXPORT,
     EXPORT_COUNTS,
@@ -27,13 +27,14 @@ from tests.support.portal import (
     Portal,
     start_portal,
 )
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
 def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
     """Has three users, which no refused archive may touch."""
     with start_portal(tmp_path_factory.mktemp("portal")) as running:
-        archive = encrypt(tar_of(user_files(3, "kept")), KEY)
+        archive = encrypted(tar_of(user_files(3, "kept")), KEY)
         assert running.import_archive(archive).status_code == 200
         yield running
 
@@ -112,40 +113,40 @@ def test_the_hash_may_be_in_capitals(tmp_path: Path) -> None:
 REFUSED = {
     "empty": (b"", "not an archive that a portal encrypted"),
     "html": (b"<html>" * 100, "not an archive that a portal encrypted"),
-    "other key": (encrypt(tar_of(user_files(1)), "another key"), "this portal's deployment key"),
+    "other key": (encrypted(tar_of(user_files(1)), "another key"), "this portal's deployment key"),
     "other cipher text": (b"Salted__" + bytes(4096), "this portal's deployment key"),
-    "no tar": (encrypt(gzip.compress(b"hello" * 1000), KEY), "not a gzipped tar"),
-    "cut off": (encrypt(tar_of(user_files(200)), KEY)[:-160], "cut off"),
-    "cut inside a block": (encrypt(tar_of(user_files(200)), KEY)[:-7], "cut off"),
-    "tar cut off": (encrypt(tar_of(user_files(200))[:-100], KEY), "damaged"),
-    "parent": (encrypt(tar_of({"users/../../evil.json": {}}), KEY), "is unsafe"),
-    "parent first": (encrypt(tar_of({"../evil.json": {}}), KEY), "is unsafe"),
-    "absolute": (encrypt(tar_of({"/users/evil.json": {}}), KEY), "is unsafe"),
-    "deep": (encrypt(tar_of({"users/a/b.json": {}}), KEY), "where a portal keeps nothing"),
-    "file as folder": (encrypt(tar_of({"webhooks": {}}), KEY), "where a portal keeps nothing"),
-    "unknown": (encrypt(tar_of({"pools/a.json": {}}), KEY), "'pools/a.json'"),
+    "no tar": (encrypted(gzip.compress(b"hello" * 1000), KEY), "not a gzipped tar"),
+    "cut off": (encrypted(tar_of(user_files(200)), KEY)[:-160], "cut off"),
+    "cut inside a block": (encrypted(tar_of(user_files(200)), KEY)[:-7], "cut off"),
+    "tar cut off": (encrypted(tar_of(user_files(200))[:-100], KEY), "damaged"),
+    "parent": (encrypted(tar_of({"users/../../evil.json": {}}), KEY), "is unsafe"),
+    "parent first": (encrypted(tar_of({"../evil.json": {}}), KEY), "is unsafe"),
+    "absolute": (encrypted(tar_of({"/users/evil.json": {}}), KEY), "is unsafe"),
+    "deep": (encrypted(tar_of({"users/a/b.json": {}}), KEY), "where a portal keeps nothing"),
+    "file as folder": (encrypted(tar_of({"webhooks": {}}), KEY), "where a portal keeps nothing"),
+    "unknown": (encrypted(tar_of({"pools/a.json": {}}), KEY), "'pools/a.json'"),
     "symlink": (
-        encrypt(tar_of({}, [special("users/a.json", tarfile.SYMTYPE)]), KEY),
+        encrypted(tar_of({}, [special("users/a.json", tarfile.SYMTYPE)]), KEY),
         "neither a file nor a folder",
     ),
     "hard link": (
-        encrypt(tar_of({}, [special("users/a.json", tarfile.LNKTYPE)]), KEY),
+        encrypted(tar_of({}, [special("users/a.json", tarfile.LNKTYPE)]), KEY),
         "neither a file nor a folder",
     ),
     "device": (
-        encrypt(tar_of({}, [special("users/a.json", tarfile.CHRTYPE)]), KEY),
+        encrypted(tar_of({}, [special("users/a.json", tarfile.CHRTYPE)]), KEY),
         "neither a file nor a folder",
     ),
     "sparse": (
-        encrypt(tar_of({}, [special("users/a.json", tarfile.GNUTYPE_SPARSE)]), KEY),
+        encrypted(tar_of({}, [special("users/a.json", tarfile.GNUTYPE_SPARSE)]), KEY),
         "neither a file nor a folder",
     ),
-    "nested": (encrypt(tar_of({"users/a.json": b"[" * 200_000}), KEY), "users/a.json"),
-    "broken entity": (encrypt(tar_of({"users/a.json": b"{"}), KEY), "users/a.json"),
-    "wrong id": (encrypt(tar_of({"users/a.json": {"id": "b"}}), KEY), "users/a.json"),
-    "no email": (encrypt(tar_of({"users/a.json": {"id": "a"}}), KEY), "has no email"),
+    "nested": (encrypted(tar_of({"users/a.json": b"[" * 200_000}), KEY), "users/a.json"),
+    "broken entity": (encrypted(tar_of({"users/a.json": b"{"}), KEY), "users/a.json"),
+    "wrong id": (encrypted(tar_of({"users/a.json": {"id": "b"}}), KEY), "users/a.json"),
+    "no email": (encrypted(tar_of({"users/a.json": {"id": "a"}}), KEY), "has no email"),
     "same email": (
-        encrypt(
+        encrypted(
             tar_of(
                 {
                     "users/a.json": {"id": "a", "email": "a@b"},
@@ -157,13 +158,13 @@ REFUSED = {
         "email of another user",
     ),
     "broken subscription": (
-        encrypt(
+        encrypted(
             tar_of({"applications/a.json": {"id": "a"}, "subscriptions/a.subs.json": [1]}), KEY
         ),
         "subscriptions/a.subs.json",
     ),
     "orphan subscription": (
-        encrypt(tar_of({"subscriptions/a.subs.json": [{"api": "users", "plan": "basic"}]}), KEY),
+        encrypted(tar_of({"subscriptions/a.subs.json": [{"api": "users", "plan": "basic"}]}), KEY),
         "belongs to no application",
     ),
 }
@@ -185,7 +186,7 @@ def test_an_archive_without_portal_data_is_refused(portal: Portal) -> None:
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w:gz") as tar:
         tar.addfile(special("users", tarfile.DIRTYPE))
-    status = portal.import_archive(encrypt(target.getvalue(), KEY))
+    status = portal.import_archive(encrypted(target.getvalue(), KEY))
     assert status.status_code == 422
     assert "has no applications/" in status.json()["message"]
     assert_untouched(portal)
@@ -205,7 +206,7 @@ def test_a_decompression_bomb_is_refused(portal: Portal, where: str) -> None:
             file.write(gzip.decompress(tar_of(user_files(1))))
         for _time in range(300):
             file.write(zeros)
-    status = portal.import_archive(encrypt(target.getvalue(), KEY))
+    status = portal.import_archive(encrypted(target.getvalue(), KEY))
     assert status.status_code == 422
     assert "far more than a portal's data" in status.json()["message"]
     assert_untouched(portal)
@@ -248,7 +249,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(portal: Portal) -> None:
     with pytest.raises((requests.ConnectionError, ConnectionAbortedError)):
         portal.deploy("POST", "import", data=broken(), headers={"X-SHA256-Hash": "0" * 64})
     assert_untouched(portal)
-    archive = encrypt(tar_of(user_files(3, "kept")), KEY)
+    archive = encrypted(tar_of(user_files(3, "kept")), KEY)
     eventually(lambda: portal.post_import(archive).status_code == 201, "an import may begin")
     eventually(lambda: not portal.locked(), "it ends")
     assert_untouched(portal)
@@ -295,7 +296,7 @@ def test_an_import_cut_off_in_the_exchange_is_completed_at_start(
 
 
 def test_killed_at_any_moment_an_import_is_whole_or_not_there(tmp_path: Path) -> None:
-    archives = [encrypt(tar_of(user_files(400, name)), KEY) for name in ("even", "odd")]
+    archives = [encrypted(tar_of(user_files(400, name)), KEY) for name in ("even", "odd")]
     with start_portal(tmp_path) as portal:
         assert portal.import_archive(archives[1]).status_code == 200
     for number in range(4):

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.support.apps import AppDidNotStart, eventually
+from tests.support.apps import AppDidNotStart
 from tests.support.certificates import Authority
 from tests.support.portal import (
     EXPORT,
@@ -27,6 +27,7 @@ from tests.support.portal import (
     portal_argv,
     start_portal,
 )
+from tests.support.waiting import eventually
 
 
 def refused(tmp_path: Path, **options: Any) -> tuple[int | None, str]:

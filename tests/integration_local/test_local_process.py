@@ -34,7 +34,8 @@ from ansible_collections.immutable.delivery.plugins.module_utils.process.supervi
     ProcessFailed,
     Program,
 )
-from tests.support.plays import eventually, run_play
+from tests.support.plays import run_play
+from tests.support.waiting import eventually
 
 PROGRAM = Path(__file__).resolve().parents[1] / "support" / "background.py"
 READY = ("--ready-file", "{ready_file}")

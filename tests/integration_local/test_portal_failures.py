@@ -14,26 +14,24 @@ from typing import Any
 
 import pytest
 
+from tests.support.archives import tar_of
 from tests.support.front import Front, Spoil, after, front_of, on
+from tests.support.made_archives import encrypted
 from tests.support.plays import PlayResult, run_play
-from tests.support.portal import EXPORT
+from tests.support.portal import EXPORT, KEY, Portal
 from tests.support.portal_harness import (
     HOST,
-    KEY,
-    Portal,
-    archive_of,
     entities,
     left_in,
     look,
     running_portal,
-    sealed,
     unlock,
 )
 from tests.unit.plugins.module_utils.loopback import Answer
 
 PAGE = Answer(200, {"Content-Type": "text/html"}, b"<html><body>Welcome!</body></html>")
 RUNNING = Answer(204)
-OTHER_KEY = sealed(b"no tar at all", "another-key")
+OTHER_KEY = encrypted(b"no tar at all", "another-key")
 GIVEN_BACK = "The lock is given back. "
 NO_PART = "No partial file is left; the lock is given back. "
 CONFLICT = Answer(409, {"Content-Type": "application/json"}, b'{"message": "busy"}')
@@ -312,7 +310,9 @@ def write_sources(folder: Path) -> None:
     (folder / "junk").write_bytes(b"no archive at all" * 100)
     (folder / "right").write_bytes(EXPORT.read_bytes())
     (folder / "another-key").write_bytes(OTHER_KEY)
-    (folder / "unsafe").write_bytes(archive_of({"users/a.json": b"{}", "../../evil.json": b"{}"}))
+    (folder / "unsafe").write_bytes(
+        encrypted(tar_of({"users/a.json": b"{}", "../../evil.json": b"{}"}))
+    )
 
 
 def tasks(front: Front, dests: Path, sources: Path) -> list[dict[str, Any]]:

@@ -17,20 +17,17 @@ import pytest
 from tests.support.front import Forward, front_of
 from tests.support.modules import start_module
 from tests.support.plays import start_play
-from tests.support.portal import EXPORT
+from tests.support.portal import EXPORT, KEY, Portal
 from tests.support.portal_harness import (
     COUNTS,
     HOST,
-    KEY,
-    Portal,
     entities,
     left_in,
-    locked,
     look,
     running_portal,
     unlock,
-    wait_until,
 )
+from tests.support.waiting import eventually
 from tests.unit.plugins.module_utils.loopback import Answer, Seen
 
 PATIENCE = 60.0
@@ -165,7 +162,7 @@ def test_a_second_signal_does_not_hurry_the_giving_back(
         second.opened.set()
         ended = running.end()
     assert ended.result["msg"] == "interrupted by SIGTERM. The lock is given back."
-    assert not locked(portal)
+    assert not portal.locked()
 
 
 def test_an_earlier_archive_outlives_an_interrupted_export(
@@ -200,7 +197,7 @@ def test_an_import_that_is_interrupted_says_that_it_may_go_on(
     assert ended.result["msg"] == (
         "interrupted by SIGTERM. The portal may go on importing all the same."
     )
-    wait_until(lambda: not locked(portal), "the import that goes on to end")
+    eventually(lambda: not portal.locked(), "the import that goes on to end")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
@@ -214,13 +211,13 @@ def test_a_play_that_is_ended_leaves_an_unlocked_portal(
         options = arguments(front.of("case"), dest=str(dest), deployment_key="{{ key }}")
         tasks = [{"name": "export", "immutable.delivery.portal_export": options}]
         with start_play(tasks, extra_vars={"key": KEY}) as play:
-            wait_until(gate.reached.is_set, "the export to be waited for")
-            assert locked(portal)
+            eventually(gate.reached.is_set, "the export to be waited for")
+            assert portal.locked()
             play.process.send_signal(number)
             play.process.wait(PATIENCE)
             gate.opened.set()
-            wait_until(lambda: not locked(portal), "the lock to be given back")
-            wait_until(
+            eventually(lambda: not portal.locked(), "the lock to be given back")
+            eventually(
                 lambda: left_in(dest.parent) in ([], ["archive"]), "the partial file to be gone"
             )
     assert play.process.returncode != 0
@@ -238,7 +235,7 @@ def test_what_comes_after_a_kill_is_a_whole_export(
             assert gate.reached.wait(PATIENCE)
             running.process.kill()
             assert running.end().code == -signal.SIGKILL
-        assert locked(portal)
+        assert portal.locked()
         unlock(portal)
         gate.opened.set()
         with start_module(tmp_path, "portal_export", options) as running:

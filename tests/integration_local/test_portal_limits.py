@@ -19,14 +19,12 @@ import pytest
 
 from tests.support.front import Spoil, after, front_of, on
 from tests.support.modules import Ended, run_module
+from tests.support.portal import KEY, Portal
 from tests.support.portal_harness import (
     COUNTS,
     HOST,
-    KEY,
-    Portal,
     entities,
     left_in,
-    locked,
     look,
     running_portal,
     unlock,
@@ -154,7 +152,7 @@ def test_calls_beyond_the_portals_limit_are_waited_out(tmp_path: Path) -> None:
     ):
         ended = export(tmp_path, front.of("case"), tmp_path / "archive")
         assert not ended.result.get("failed"), ended.output
-        assert not locked(portal)
+        assert not portal.locked()
     assert 429 in answered
 
 
@@ -189,7 +187,7 @@ def test_a_cancellation_while_the_export_runs_is_followed_up(
     ended = export(tmp_path, portal.url, tmp_path / "archive", timeout=1.5)
     assert ended.result["kind"] == "timeout"
     assert "The lock is given back." in ended.result["msg"]
-    assert not locked(portal)
+    assert not portal.locked()
     unlock(portal)
 
 

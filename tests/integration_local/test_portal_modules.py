@@ -18,14 +18,12 @@ import pytest
 from tests.support.certificates import Authority
 from tests.support.front import Front, front_of
 from tests.support.plays import PlayResult, run_play
+from tests.support.portal import KEY, Portal
 from tests.support.portal_harness import (
     COUNTS,
     HOST,
-    KEY,
-    Portal,
     entities,
     left_in,
-    locked,
     look,
     running_portal,
 )
@@ -235,7 +233,7 @@ def test_an_import_carries_everything_over(story: Story) -> None:
 
 def test_an_import_can_leave_its_portal_locked(story: Story) -> None:
     assert story["import keep"]["lock"]["held"] is True
-    assert locked(story.green)
+    assert story.green.locked()
     export_id = story["import keep"]["lock"]["export_id"]
     assert story.green.deploy("GET", f"export/{export_id}/status").status_code in (200, 204)
 

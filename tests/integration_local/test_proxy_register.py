@@ -15,8 +15,9 @@ import pytest
 import requests
 
 from tests.support.apps import AppProcess
-from tests.support.plays import PlayResult, eventually, run_play
+from tests.support.plays import PlayResult, run_play
 from tests.support.proxy import PATIENCE, Proxy, start_backend, start_proxy
+from tests.support.waiting import eventually
 
 
 @dataclass

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.traffic.control
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.traffic.folder import Folder
 from tests.support.plays import TaskResult, run_play
+from tests.support.waiting import eventually
 from tests.unit.plugins.module_utils.traffic.service import Service, running_service
 
 USERS = {
@@ -69,13 +69,6 @@ def gone(pid: int) -> bool:
     except FileNotFoundError:
         return True
     return state == "Z"
-
-
-def wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + 30
-    while not gone(pid):
-        assert time.monotonic() < deadline, f"{pid} still runs"
-        time.sleep(0.02)
 
 
 def test_start_report_stop(service: Service, folder: Path) -> None:
@@ -172,7 +165,7 @@ def test_a_probe_that_is_killed_is_said_to_be_and_its_writes_are_known(
     pid = one(started(folder, service))["pid"]
     service.wait_for_requests(60)
     os.kill(pid, signal.SIGKILL)
-    wait_until_gone(pid)
+    eventually(lambda: gone(pid), "its process ends")
     there = len(service.users)
     plain, gated, again = run(
         probe(folder, state="stopped"),
@@ -197,7 +190,7 @@ def test_a_probe_that_was_started_by_something_else_is_left_alone(
 ) -> None:
     pid = one(started(folder, service))["pid"]
     os.kill(pid, signal.SIGKILL)
-    wait_until_gone(pid)
+    eventually(lambda: gone(pid), "its process ends")
     record = json.loads((folder / "probe.json").read_text())
     # As if our own pid had been the probe's, and had been given to us after it had ended.
     record["process"]["pid"] = os.getpid()
@@ -213,7 +206,7 @@ def test_a_probe_that_ends_by_itself_vouches_for_nothing_later(
     service: Service, folder: Path
 ) -> None:
     pid = one(started(folder, service, max_seconds=0.5))["pid"]
-    wait_until_gone(pid)
+    eventually(lambda: gone(pid), "its process ends")
     plain, gated = run(probe(folder, state="stopped"), probe(folder, state="stopped", max_failed=0))
     assert plain["report"]["ended"] == "expired"
     assert plain["report"]["sent"] == 30

@@ -9,24 +9,11 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-# Looking at the ready file this often costs nothing and delays a test by no more than it.
-LOOK_EVERY = 0.02
-
-T = TypeVar("T")
-
-
-def eventually(check: Callable[[], T | None], what: str, timeout: float = 30) -> T:
-    """The first true value of check, asked again and again; what names it where it never comes."""
-    deadline = time.monotonic() + timeout
-    while not (value := check()):
-        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
-        time.sleep(LOOK_EVERY)
-    return value
+from tests.support.waiting import LOOK_EVERY
 
 
 class AppDidNotStart(AssertionError):

@@ -5,55 +5,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import tarfile
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
-from .made_archives import encrypted, make_archive, text
-
-__all__ = (
-    "DATA_FOLDERS",
-    "decrypt",
-    "encrypt",
-    "encrypted",
-    "make_archive",
-    "members",
-    "tar_of",
-    "text",
-    "user_files",
-)
+from .made_archives import decrypted
 
 DATA_FOLDERS = ("applications", "subscriptions", "users")
 
 
-def _cipher(key: str, salt: bytes, digest: str) -> Cipher[modes.CBC]:
-    first = hashlib.new(digest, key.encode() + salt).digest()
-    second = hashlib.new(digest, first + key.encode() + salt).digest()
-    third = hashlib.new(digest, second + key.encode() + salt).digest()
-    material = first + second + third
-    return Cipher(algorithms.AES(material[:32]), modes.CBC(material[32:48]))
-
-
-def encrypt(plain: bytes, key: str, digest: str = "sha256", salt: bytes = b"8 bytes.") -> bytes:
-    """What `openssl enc -aes-256-cbc -salt -k KEY -md DIGEST` makes of plain."""
-    count = 16 - len(plain) % 16
-    encryptor = _cipher(key, salt, digest).encryptor()
-    return b"Salted__" + salt + encryptor.update(plain + bytes([count]) * count)
-
-
-def decrypt(archive: bytes, key: str, digest: str = "sha256") -> bytes:
-    assert archive[:8] == b"Salted__"
-    plain = _cipher(key, archive[8:16], digest).decryptor().update(archive[16:])
-    assert plain.endswith(plain[-1:] * plain[-1]), "the padding is wrong"
-    return plain[: -plain[-1]]
-
-
 def members(archive: bytes, key: str, digest: str = "sha256") -> dict[str, bytes | None]:
     """Name and content of every member (None: not a file)."""
-    with tarfile.open(fileobj=io.BytesIO(decrypt(archive, key, digest)), mode="r:gz") as tar:
+    with tarfile.open(fileobj=io.BytesIO(decrypted(archive, key, digest)), mode="r:gz") as tar:
         return {
             member.name: content.read() if (content := tar.extractfile(member)) else None
             for member in tar

@@ -65,14 +65,18 @@ def bomb(name: str = "tmp/bomb", size: int = 512 << 20) -> Member:
     return Member(name, zeros=size)
 
 
-def encrypt(plain: BinaryIO, out: BinaryIO, key: str, digest: str = "sha256") -> None:
-    """Do what ``openssl enc -aes-256-cbc -salt -k KEY -md DIGEST`` does."""
-    salt = secrets.token_bytes(8)
+def _cipher(key: str, salt: bytes, digest: str) -> Cipher[modes.CBC]:
     derived = block = b""
     while len(derived) < 48:
         block = hashlib.new(digest, block + key.encode() + salt).digest()
         derived += block
-    encryptor = Cipher(algorithms.AES(derived[:32]), modes.CBC(derived[32:48])).encryptor()
+    return Cipher(algorithms.AES(derived[:32]), modes.CBC(derived[32:48]))
+
+
+def encrypt(plain: BinaryIO, out: BinaryIO, key: str, digest: str = "sha256") -> None:
+    """Do what ``openssl enc -aes-256-cbc -salt -k KEY -md DIGEST`` does."""
+    salt = secrets.token_bytes(8)
+    encryptor = _cipher(key, salt, digest).encryptor()
     padder = padding.PKCS7(128).padder()
     out.write(b"Salted__" + salt)
     while chunk := plain.read(CHUNK):
@@ -85,6 +89,14 @@ def encrypted(plain: bytes, key: str = KEY, digest: str = "sha256") -> bytes:
     out = io.BytesIO()
     encrypt(io.BytesIO(plain), out, key, digest)
     return out.getvalue()
+
+
+def decrypted(archive: bytes, key: str = KEY, digest: str = "sha256") -> bytes:
+    """Undo :func:`encrypted`."""
+    assert archive[:8] == b"Salted__"
+    plain = _cipher(key, archive[8:16], digest).decryptor().update(archive[16:])
+    assert plain.endswith(plain[-1:] * plain[-1]), "the padding is wrong"
+    return plain[: -plain[-1]]
 
 
 def portal_members(

@@ -10,11 +10,14 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.support.waiting import eventually
+
+__all__ = ("PlayResult", "RunningPlay", "TaskResult", "eventually", "run_play", "start_play")
 
 ROOT = Path(__file__).resolve().parents[2]
 CALLBACKS = Path(__file__).resolve().parent / "callback_plugins"
@@ -250,11 +253,3 @@ def run_play(
         play, extra_vars=extra_vars, check=check, diff=diff, env=env, cwd=cwd, args=args
     ) as running:
         return running.wait(timeout)
-
-
-def eventually(look: Callable[[], bool], what: str, timeout: float = 60) -> None:
-    """Look until it is so; fails the test where it is not within *timeout* seconds."""
-    end = time.monotonic() + timeout
-    while not look():
-        assert time.monotonic() < end, f"{what}: not within {timeout} s"
-        time.sleep(0.02)

@@ -16,7 +16,8 @@ from typing import Any
 
 import requests
 
-from tests.support.apps import AppProcess, eventually, start_app
+from tests.support.apps import AppProcess, start_app
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = ROOT / "apps" / "portal" / "main.py"

@@ -5,23 +5,13 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
-import secrets
-import tarfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives import padding
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
-from tests.support.portal import EXPORT, EXPORT_COUNTS, KEY, Portal, start_portal
-
-__all__ = ("KEY", "Portal")
+from tests.support.portal import EXPORT, EXPORT_COUNTS, Portal, start_portal
 
 HOST = "api.portal.example"
 COUNTS = {**EXPORT_COUNTS, "approvals": 0, "verifications": 0, "webhooks": 0}
@@ -50,13 +40,9 @@ def entities(portal: Portal) -> str:
     return digest.hexdigest()
 
 
-def locked(portal: Portal) -> bool:
-    return bool(portal.call("GET", "/health").json()["locked"])
-
-
 def look(portal: Portal) -> tuple[bool, str]:
     """Return what has to stand after a failure: whether the portal is locked, and its data."""
-    return locked(portal), entities(portal)
+    return portal.locked(), entities(portal)
 
 
 def unlock(portal: Portal) -> None:
@@ -64,38 +50,6 @@ def unlock(portal: Portal) -> None:
     portal.faults(lapse_now=True)
 
 
-def wait_until(seen: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Look until it is so; fails the test after *seconds*."""
-    deadline = time.monotonic() + seconds
-    while not seen():
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
-        time.sleep(0.03)
-
-
 def left_in(folder: Path) -> list[str]:
     """Return the names of everything in a folder, hidden files too."""
     return sorted(entry.name for entry in folder.iterdir())
-
-
-def sealed(plain: bytes, key: str = KEY) -> bytes:
-    """Encrypt as ``openssl enc -aes-256-cbc -salt -md sha256 -k KEY`` does."""
-    salt = secrets.token_bytes(8)
-    derived = block = b""
-    while len(derived) < 48:
-        block = hashlib.sha256(block + key.encode() + salt).digest()
-        derived += block
-    encryptor = Cipher(algorithms.AES(derived[:32]), modes.CBC(derived[32:48])).encryptor()
-    padder = padding.PKCS7(128).padder()
-    padded = padder.update(plain) + padder.finalize()
-    return b"Salted__" + salt + encryptor.update(padded) + encryptor.finalize()
-
-
-def archive_of(files: dict[str, bytes]) -> bytes:
-    """Return a sealed archive of *files*, whatever their names."""
-    tar = io.BytesIO()
-    with tarfile.open(fileobj=tar, mode="w") as writer:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            writer.addfile(info, io.BytesIO(data))
-    return sealed(gzip.compress(tar.getvalue(), compresslevel=1))
