@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -28,6 +28,7 @@ from tests.support.proxy import (
     start_proxy,
 )
 from tests.support.proxy_client import KeepAlive
+from tests.support.waiting import eventually
 
 SLOW = "/demo/slow?seconds=0.2"
 OK = b"HTTP/1.1 200 OK\r\nX-Version: scripted\r\nContent-Length: 2\r\n\r\nok"
@@ -73,16 +74,8 @@ class Hold:
         assert self._begun.wait(PATIENCE), "no request came"
 
 
-def eventually(seen: Callable[[], bool], otherwise: str) -> None:
-    """Wait until `seen`, for as long as a slow machine may take."""
-    deadline = time.monotonic() + PATIENCE
-    while not seen():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.01)
-
-
 def in_flight(proxy: Proxy, name: str) -> None:
-    eventually(lambda: proxy.drain(name)["current_in_flight"] == 1, "no request is in flight")
+    eventually(lambda: proxy.drain(name)["current_in_flight"] == 1, "a request is in flight")
 
 
 def refuses_connections(port: int) -> bool:
@@ -376,11 +369,36 @@ def test_a_request_in_flight_is_finished_before_the_proxy_ends(tmp_path: Path) -
         with in_background("POST", f"{proxy.url}/demo/x", b"x") as running:
             hold.begun()
             proxy.app.process.terminate()
-            eventually(lambda: refuses_connections(proxy.port), "the proxy still listens")
+            eventually(lambda: refuses_connections(proxy.port), "the proxy listens no more")
             assert proxy.app.process.poll() is None
             hold.finish.set()
             answer = running.result(PATIENCE)
             assert (answer.status_code, answer.headers["Connection"]) == (200, "close")
+        assert proxy.stop() == 0
+
+
+# Below and above what the proxy reads before it asks a service.
+@pytest.mark.parametrize("size", [1000, 1_000_000])
+def test_an_upload_under_way_is_finished_before_the_proxy_ends(
+    tmp_path: Path, backends: list[AppProcess], size: int
+) -> None:
+    with start_proxy(tmp_path) as proxy:
+        proxy.register("demo", backends[0].url)
+        with socket.create_connection(("127.0.0.1", proxy.port), PATIENCE) as client:
+            client.sendall(
+                b"POST /demo/upload HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n"
+                b"Content-Length: %d\r\n\r\n" % size
+            )
+            answer = client.makefile("rb")
+            # That the proxy wants the body says that the request is in flight.
+            assert answer.readline() == b"HTTP/1.1 100 Continue\r\n"
+            client.sendall(b"x" * (size // 2))
+            proxy.app.process.terminate()
+            eventually(lambda: refuses_connections(proxy.port), "the proxy listens no more")
+            client.sendall(b"x" * (size - size // 2))
+            told = answer.read()
+        assert b"HTTP/1.1 200 OK\r\n" in told
+        assert hashlib.sha256(b"x" * size).hexdigest().encode() in told
         assert proxy.stop() == 0
 
 

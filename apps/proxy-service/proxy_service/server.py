@@ -74,13 +74,13 @@ class ProxyServer:
         # aiohttp's own shutdown would stop reading uploads that are under way.
         self._forwarder.closing = True
         finished = True
-        if self._active:
-            self._all_done.clear()
-            try:
-                async with asyncio.timeout(self._settings.shutdown_timeout):
+        try:
+            async with asyncio.timeout(self._settings.shutdown_timeout):
+                while self._active:
+                    self._all_done.clear()
                     await self._all_done.wait()
-            except TimeoutError:
-                finished = False
+        except TimeoutError:
+            finished = False
         await self._runner.cleanup()
         self._pool.close()
         return finished
