@@ -18,7 +18,10 @@ description:
     candidate through it, proves once more that the lock was held, and opens the candidate.
   - Both sides are read-only around the switch. So when anything fails, or the task is interrupted,
     the traffic is sent back, both locks are given back, and neither side has acknowledged a write
-    that the other one lacks.
+    that the other one lacks. Where the router does not confirm that, both sides stay read-only
+    until their locks lapse.
+  - Once the candidate is being opened there is no way back. A failure from then on has the kind
+    C(opened), leaves the traffic there, and the other side read-only until its lock lapses.
   - Where the lock lapsed before its time was enough, the pass is done again from the export.
 author:
   - immutable.delivery contributors (@immutable-delivery)
@@ -171,7 +174,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.change import Outcome, run
 from ..module_utils.errors import DeliveryError
 from ..module_utils.portal.exporting import ExportChange
-from ..module_utils.portal.handover import Handover, HandoverChange
+from ..module_utils.portal.handover import Handover, HandoverChange, MayHaveWritten
 from ..module_utils.portal.importing import ImportChange
 from ..module_utils.portal.options import client_of, connection_spec, job_spec, patience_of
 from ..module_utils.portal.plan import ExportWanted, ImportWanted
@@ -213,7 +216,8 @@ def change_from(params: dict[str, Any], check_mode: bool) -> HandoverChange[Rout
         ImportWanted(params["archive"], keep_lock=True),
         patience_of(params),
         lock_seconds=params["lock_seconds"],
-        check_key=check_mode,
+        # Before users have to wait; the live portal's key is proved by the first call.
+        check_key=True,
     )
     return HandoverChange(
         export,
@@ -235,6 +239,8 @@ def switch(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         try:
             outcome = run(change, check_mode=check_mode)
         except DeliveryError as error:
+            if change.stayed:
+                error.kind = MayHaveWritten.kind
             if error.kind != "lapsed" or not change.quiet or number == params["rounds"]:
                 if number > 1:
                     error.message += f" (in pass {number} of {params['rounds']})"

@@ -8,7 +8,9 @@ An export makes the live portal read-only for 60 s and no longer, and what it ac
 that the candidate does not have. So the lock is proved to be held right before the switch and right
 after it. The candidate is read-only as well, from the moment it has the data until it is proved:
 whichever of the two gets the traffic in the end, the other has acknowledged nothing that is not
-there, and going back is safe until the candidate is opened.
+there, and going back is safe until the candidate is opened. From then on there is only forward:
+the traffic stays, and the live portal stays read-only, for the requests that are still under way
+there.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from typing import Generic, Protocol, TypeVar
 from ..change import OnUndo, Step
 from ..deadline import Deadline
 from ..errors import DeliveryError
-from .client import Lapsed, PortalError, State
+from ..signals import ignore_signals, uninterrupted
+from .client import Lapsed, PortalClient, PortalError, State
 from .exporting import ExportChange
 from .importing import ImportChange, Imported
 from .jobs import Lock, release
@@ -29,12 +32,14 @@ from .plan import LockObserved, lock_shortcoming
 
 RouteT = TypeVar("RouteT")
 ASK_SECONDS = 30.0
+# While the traffic waits to be sent back, perhaps from a candidate that is down.
+ASK_UNDO_SECONDS = 5.0
 # What may lie between our clock and the portal's count of its own lock.
 CLOCK_MARGIN = 1.0
 
 
 class MayHaveWritten(DeliveryError):
-    """The candidate was opened, so the traffic cannot be sent back without a loss."""
+    """The candidate may have taken writes, so the traffic cannot be sent back without a loss."""
 
     kind = "opened"
 
@@ -105,7 +110,12 @@ class HandoverChange(Generic[RouteT]):
         self.now = now
         self.began: datetime | None = None
         self.opening = False
+        # Whether the router was asked to switch, and not seen to have gone back since.
+        self.away = False
+        # Whether no request can be under way at the candidate.
         self.quiet = True
+        # Whether the traffic was left at the candidate, for what it may have acknowledged.
+        self.stayed = False
 
     def observe(self) -> Handover[RouteT]:
         """Make sure of everything that can be known before users have to wait."""
@@ -144,6 +154,7 @@ class HandoverChange(Generic[RouteT]):
     def _export(self, step: Step, on_undo: OnUndo) -> None:
         if step.action == "begin":
             self.began = self.now()
+            on_undo = self._once_back(on_undo)
         self.export.apply(step, on_undo)
 
     def _import(self, step: Step, on_undo: OnUndo) -> None:
@@ -155,25 +166,41 @@ class HandoverChange(Generic[RouteT]):
             self.import_.apply(step, on_undo)
 
     def _held(self, step: Step, on_undo: OnUndo) -> None:
+        if not _is_held(self.import_.client, self._candidate_lock, ASK_SECONDS):
+            raise Lapsed(
+                f"{self.import_.client.name} is not read-only any more, so it could not be left "
+                "again without a loss"
+            )
         self._prove_held(self.min_remaining)
 
     def _route(self, step: Step, on_undo: OnUndo) -> None:
-        self.traffic.apply(step, self._with_drain(on_undo))
+        # A request that is broken off may be carried out after the undo has looked.
+        with uninterrupted():
+            self.traffic.apply(step, self._with_drain(on_undo))
 
     def _held_still(self, step: Step, on_undo: OnUndo) -> None:
-        self.traffic.verify(self.before.route, [])
+        self.route = self.traffic.verify(self.before.route, [])
         # However little is left of it: what counts is that it has held until now.
         self._prove_held(0.0)
 
     def _open(self, step: Step, on_undo: OnUndo) -> None:
+        ignore_signals()
         self.opening = True
-        release(self.import_.client, self._candidate_lock)
+        try:
+            release(self.import_.client, self._candidate_lock)
+        except DeliveryError as error:
+            raise MayHaveWritten(
+                f"the candidate has the traffic, and did not confirm that users may write to it: "
+                f"{error.message}",
+                stands=error.stands,
+                next_step=error.next_step,
+            ) from error
 
     def verify(self, observed: Handover[RouteT], applied: Sequence[Step]) -> Handover[RouteT]:
         """Return what was done; everything has been proved before the candidate was opened."""
         began = self.began or self.now()
         return Handover(
-            self.traffic.verify(observed.route, applied),
+            self.route,
             self.export.exported.lock,
             self.import_.imported,
             (self.now() - began).total_seconds(),
@@ -193,10 +220,8 @@ class HandoverChange(Generic[RouteT]):
         :raises Lapsed: it is not, or not for long enough.
         """
         lock = self._live_lock
-        status = self.export.client.export_status(lock.export_id, Deadline(ASK_SECONDS))
-        held = status.state in (State.RUNNING, State.DONE)
-        remaining = (lock.expires_at - self.now()).total_seconds()
-        observed = LockObserved(held, remaining if min_remaining > 0 else None)
+        held = _is_held(self.export.client, lock, ASK_SECONDS)
+        observed = LockObserved(held, self._left(lock) if min_remaining > 0 else None)
         shortcoming = lock_shortcoming(observed, min_remaining)
         if shortcoming:
             raise Lapsed(
@@ -209,19 +234,30 @@ class HandoverChange(Generic[RouteT]):
         """Let going back wait until the candidate has answered its last request."""
 
         def note(undo: Callable[[], object], stands: str = "") -> None:
-            def back() -> None:
-                if not self._closed():
-                    self.quiet = False
-                    raise MayHaveWritten(
-                        "the candidate may have taken writes already, so the traffic stays there"
-                    )
-                undo()
-                left = (self._candidate_lock.expires_at - self.now()).total_seconds()
-                self.quiet = self.drain(max(0.0, min(self.drain_timeout, left)))
-
-            on_undo(back, stands)
+            self.away, self.quiet = True, False
+            on_undo(lambda: self._back(undo), stands)
 
         return note
+
+    def _back(self, undo: Callable[[], object]) -> None:
+        """Send the traffic back, and see the candidate's last request answered.
+
+        :raises MayHaveWritten: the candidate may have acknowledged a write, so nothing was done.
+        """
+        if not self._closed():
+            self.stayed = True
+            raise MayHaveWritten(
+                "the candidate may have taken writes already, so the traffic stays there"
+            )
+        undo()
+        self.away = False
+        left = max(0.0, self._left(self._candidate_lock))
+        if not self.drain(min(self.drain_timeout, left)) or not self._closed():
+            raise DeliveryError(
+                "the traffic goes back, but requests that are or were under way at the candidate "
+                "may outlast its lock; what it acknowledges then is lost"
+            )
+        self.quiet = True
 
     def _while_quiet(self, on_undo: OnUndo) -> OnUndo:
         """Keep the candidate read-only while requests are under way there.
@@ -230,21 +266,52 @@ class HandoverChange(Generic[RouteT]):
         """
 
         def note(undo: Callable[[], object], stands: str = "") -> None:
-            on_undo(lambda: undo() if self.quiet else None, "the candidate's lock is given back")
+            def give_back() -> None:
+                if not self.quiet and not self.stayed:
+                    raise self._kept("the candidate", self._candidate_lock)
+                undo()
+
+            on_undo(give_back, "the candidate's lock is given back")
 
         return note
 
+    def _once_back(self, on_undo: OnUndo) -> OnUndo:
+        """Keep the live portal read-only where the traffic is not known to be back.
+
+        A request that was under way there since before the switch would be acknowledged, and lost.
+        """
+
+        def note(undo: Callable[[], object], stands: str = "") -> None:
+            def give_back() -> None:
+                if self.away:
+                    raise self._kept("the live portal", self._live_lock)
+                undo()
+
+            on_undo(give_back, "the live portal's lock is given back")
+
+        return note
+
+    def _kept(self, which: str, lock: Lock) -> DeliveryError:
+        lapses = lock.expires_at.isoformat(timespec="seconds")
+        return DeliveryError(
+            f"{which} stays read-only until its lock lapses by itself, at {lapses} at the "
+            "earliest, since a request under way there must not be acknowledged"
+        )
+
     def _closed(self) -> bool:
         """Tell whether the candidate has been read-only without a gap."""
-        lock = self._candidate_lock
-        left = (lock.expires_at - self.now()).total_seconds()
-        if not self.opening and left > CLOCK_MARGIN:
-            return True
-        try:
-            status = self.import_.client.export_status(lock.export_id, Deadline(ASK_SECONDS))
-        except DeliveryError:
+        if self.opening:
             return False
-        return status.state in (State.RUNNING, State.DONE)
+        lock = self._candidate_lock
+        try:
+            return _is_held(self.import_.client, lock, ASK_UNDO_SECONDS)
+        except DeliveryError:
+            # That it does not answer may be why the traffic goes back.
+            return self._left(lock) > CLOCK_MARGIN
+
+    def _left(self, lock: Lock) -> float:
+        """Return for how many seconds more a lock holds at least."""
+        return (lock.expires_at - self.now()).total_seconds()
 
     @property
     def _live_lock(self) -> Lock:
@@ -257,6 +324,11 @@ class HandoverChange(Generic[RouteT]):
         if self.import_.imported.lock is None:
             raise PortalError("the candidate is not locked")
         return self.import_.imported.lock
+
+
+def _is_held(client: PortalClient, lock: Lock, seconds: float) -> bool:
+    status = client.export_status(lock.export_id, Deadline(seconds))
+    return status.state in (State.RUNNING, State.DONE)
 
 
 def _of(part: str, steps: Sequence[Step]) -> list[Step]:
