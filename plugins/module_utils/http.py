@@ -203,9 +203,12 @@ class Http:
     @property
     def name(self) -> str:
         """How to name this server in a message."""
-        if self.host_header:
-            return f"{self.base_url} (Host {self.host_header})"
-        return self.base_url
+        return self.at("")
+
+    def at(self, path: str) -> str:
+        """How to name one of its paths in a message."""
+        host = f" (Host {self.host_header})" if self.host_header else ""
+        return f"{self.base_url}{path}{host}"
 
     def request(
         self,

@@ -105,7 +105,7 @@ def wait_healthy(
         wait_for(look, deadline=deadline, pace=pace, what="health", last_seen=lambda: last)
     except TimeoutExceeded as error:
         raise Unhealthy(
-            f"{expected.path} at {http.name} did not answer as healthy "
+            f"{http.at(expected.path)} did not answer as healthy "
             f"within {deadline.seconds:.0f} s: {last}",
             next_step="See that server's own log.",
         ) from error

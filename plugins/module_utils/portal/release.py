@@ -57,10 +57,10 @@ def read_version(http: Http, path: str, field: str, deadline: Deadline) -> str:
     response = http.request("GET", path, deadline=deadline)
     if not response.ok or response.is_redirect:
         raise HttpError(
-            f"{http.name}{path} answers {response.status_code}, so the live version is not known",
+            f"{http.at(path)} answers {response.status_code}, so the live version is not known",
             next_step="Check the host name that the portal answers to, and that it is healthy.",
         )
     version = look_up(http.json(response), field)
     if version is None:
-        raise HttpError(f"the answer of {http.name}{path} has no field {field}")
+        raise HttpError(f"the answer of {http.at(path)} has no field {field}")
     return str(version)
