@@ -45,7 +45,8 @@ attributes:
 options:
   candidate_url:
     description:
-      - The candidate's own address. O(api_url) is that of the live portal.
+      - The candidate's own address. O(api_url) is that of the live portal, and must be the one that
+        the router sends the traffic to.
     type: str
     required: true
   archive:
@@ -101,7 +102,8 @@ options:
     default: 10
   min_remaining:
     description:
-      - How many seconds of the live portal's lock must be left right before the switch.
+      - How many seconds of the live portal's lock must be left right before the switch; less than
+        O(lock_seconds).
     type: float
     default: 5
   drain_timeout:
@@ -173,13 +175,15 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.change import Outcome, run
 from ..module_utils.errors import DeliveryError
+from ..module_utils.http import check_url
 from ..module_utils.portal.exporting import ExportChange
 from ..module_utils.portal.handover import Handover, HandoverChange, MayHaveWritten
 from ..module_utils.portal.importing import ImportChange
 from ..module_utils.portal.options import client_of, connection_spec, job_spec, patience_of
 from ..module_utils.portal.plan import ExportWanted, ImportWanted
-from ..module_utils.routers.base import Route
+from ..module_utils.routers.base import Route, same_address
 from ..module_utils.routers.options import change_of
+from ..module_utils.routers.plan import where
 from ..module_utils.wiring import fail, require_requests
 
 ROUTER_SECONDS = 30.0
@@ -190,6 +194,13 @@ def change_from(params: dict[str, Any], check_mode: bool) -> HandoverChange[Rout
 
     :raises DeliveryError: an option cannot be used.
     """
+    for name in ("api_url", "candidate_url", "router_url"):
+        check_url(params[name], name)
+    if not 0 <= params["min_remaining"] < params["lock_seconds"]:
+        raise DeliveryError(
+            f"min_remaining must be at least 0 and less than lock_seconds, "
+            f"not {params['min_remaining']:g}"
+        )
     live = client_of(params)
     candidate = client_of(params, params["candidate_url"])
     route = change_of(
@@ -224,9 +235,23 @@ def change_from(params: dict[str, Any], check_mode: bool) -> HandoverChange[Rout
         import_,
         route,
         lambda timeout: bool(route.drain(timeout).drained),
+        check_route=lambda observed: check_live(observed, params["api_url"]),
         min_remaining=params["min_remaining"],
         drain_timeout=params["drain_timeout"],
     )
+
+
+def check_live(route: Route, api_url: str) -> None:
+    """Make sure that what is exported is what has the traffic.
+
+    :raises DeliveryError: the traffic goes elsewhere.
+    """
+    if not same_address(route.url, api_url):
+        raise DeliveryError(
+            f"{where(route)}, not to api_url {api_url}, so users' writes would not be carried",
+            next_step="Give the live portal's address as api_url, as the router has it; if "
+            "somebody else has switched meanwhile, deploy again.",
+        )
 
 
 def switch(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:

@@ -87,6 +87,8 @@ class HandoverChange(Generic[RouteT]):
     :param import_: into the candidate, a lock taken there.
     :param traffic: the router's part.
     :param drain: waits until the candidate has answered its last request; returns whether it has.
+    :param check_route: raises where the traffic does not go to the live portal: writes that it does
+        not get would not be carried.
     :param min_remaining: seconds of the live portal's lock that must be left before the switch.
     """
 
@@ -97,6 +99,7 @@ class HandoverChange(Generic[RouteT]):
         traffic: Traffic[RouteT],
         drain: Callable[[float], bool],
         *,
+        check_route: Callable[[RouteT], object],
         min_remaining: float,
         drain_timeout: float,
         now: Callable[[], datetime] = _now,
@@ -105,6 +108,7 @@ class HandoverChange(Generic[RouteT]):
         self.import_ = import_
         self.traffic = traffic
         self.drain = drain
+        self.check_route = check_route
         self.min_remaining = min_remaining
         self.drain_timeout = drain_timeout
         self.now = now
@@ -137,6 +141,7 @@ class HandoverChange(Generic[RouteT]):
                 "the candidate is live already",
                 next_step="Give the address of another instance as candidate_url.",
             )
+        self.check_route(observed.route)
         return [
             *_of("export", self.export.plan(self.export.exported)),
             *_of("import", self.import_.plan(self.import_.imported)),

@@ -88,6 +88,7 @@ def do(world: World, *, proof_fails: bool = False, drain_timeout: float = 30.0) 
             proof=cast(Check, ModelProof(world, proof_fails)),
         )
         patience = Patience()
+        checked: list[Route] = []
         change = HandoverChange(
             ExportChange(
                 ModelClient(world, world.live),
@@ -103,6 +104,7 @@ def do(world: World, *, proof_fails: bool = False, drain_timeout: float = 30.0) 
             ),
             route,
             lambda timeout: bool(route.drain(timeout).drained),
+            check_route=checked.append,
             min_remaining=5,
             drain_timeout=drain_timeout,
             now=world.clock,
@@ -113,6 +115,7 @@ def do(world: World, *, proof_fails: bool = False, drain_timeout: float = 30.0) 
         except DeliveryError as raised:
             error = raised
         left = [path.name for path in Path(folder).iterdir() if path.suffix == ".part"]
+        assert checked == [Route("portal", LIVE)] or world.calls[1:] in ([], ["candidate key"])
     return Pass(world, change, outcome, error, left)
 
 
