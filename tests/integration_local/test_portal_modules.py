@@ -98,7 +98,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     with (
         running_portal(folder / "blue") as blue,
         running_portal(folder / "green", filled=False) as green,
-        front_of(blue.url, look=lambda: look(blue)) as front,
+        front_of(blue.url, look=lambda _case: look(blue)) as front,
     ):
         data = entities(blue)
         played = run_play(
@@ -245,7 +245,9 @@ def test_over_tls_the_portal_is_asked_for_by_its_own_name(tmp_path: Path) -> Non
     dest.mkdir()
     with (
         running_portal(tmp_path / "portal") as portal,
-        front_of(portal.url, look=lambda: look(portal), context=authority.context(HOST)) as front,
+        front_of(
+            portal.url, look=lambda _case: look(portal), context=authority.context(HOST)
+        ) as front,
         front_of(portal.url, context=authority.context("elsewhere.example")) as wrong,
     ):
         before = entities(portal)

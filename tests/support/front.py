@@ -55,7 +55,7 @@ class Front:
     """Where the cases are reached, and what was noted of each."""
 
     def __init__(
-        self, upstream: str, cases: Mapping[str, Spoil], look: Callable[[], Any] | None
+        self, upstream: str, cases: Mapping[str, Spoil], look: Callable[[str], Any] | None
     ) -> None:
         self.url = ""
         self.upstream = upstream
@@ -74,7 +74,7 @@ class Front:
         if case == self._current:
             return
         if self._current and self._look is not None:
-            self.stood[self._current] = self._look()
+            self.stood[self._current] = self._look(self._current)
         self._current = case
 
     def handle(self, seen: Seen) -> Answer | None:
@@ -103,12 +103,12 @@ def front_of(
     upstream: str,
     cases: Mapping[str, Spoil] | None = None,
     *,
-    look: Callable[[], Any] | None = None,
+    look: Callable[[str], Any] | None = None,
     context: SSLContext | None = None,
 ) -> Iterator[Front]:
     """Run a front before *upstream*.
 
-    :param look: called after each case; what it returns is noted in ``stood``.
+    :param look: called with its name after each case; what it returns is noted in ``stood``.
     :param context: the front speaks TLS with it.
     """
     front = Front(upstream, cases or {}, look)
