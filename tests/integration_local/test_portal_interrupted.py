@@ -224,11 +224,12 @@ def test_a_play_that_is_ended_leaves_an_unlocked_portal(
     assert look(portal) == (False, data)
 
 
+@pytest.mark.parametrize("moment", ["waiting", "downloading"])
 def test_what_comes_after_a_kill_is_a_whole_export(
-    portal: Portal, tmp_path: Path, dest: Path
+    portal: Portal, tmp_path: Path, dest: Path, moment: str
 ) -> None:
     """Nobody can undo after SIGKILL: the lock lapses by itself, and the next run is like any."""
-    gate = Gate("waiting")
+    gate = Gate(moment)
     with front_of(portal.url, {"case": gate}) as front:
         options = arguments(front.of("case"), dest=dest)
         with start_module(tmp_path, "portal_export", options) as running:
@@ -236,6 +237,7 @@ def test_what_comes_after_a_kill_is_a_whole_export(
             running.process.kill()
             assert running.end().code == -signal.SIGKILL
         assert portal.locked()
+        assert len(left_in(dest.parent)) == (moment == "downloading")
         unlock(portal)
         gate.opened.set()
         with start_module(tmp_path, "portal_export", options) as running:

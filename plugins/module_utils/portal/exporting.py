@@ -9,11 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 
 from ..change import OnUndo, Step
@@ -23,6 +21,7 @@ from ..signals import uninterrupted
 from . import archive
 from .client import HASH_HEADER, LOCK_SECONDS, PortalClient, PortalError
 from .jobs import Lock, Patience, await_job, release, take_lock
+from .part import Part, make_part, sweep
 from .plan import ExportWanted, plan_export
 
 
@@ -35,7 +34,7 @@ class Exported:
     """What an export brought: filled in as the steps go."""
 
     lock: Lock | None = None
-    part: Path | None = None
+    part: Part | None = None
     size: int = 0
     sha256: str = ""
     contents: archive.Contents | None = None
@@ -134,12 +133,13 @@ class ExportChange:
             announced = _length(response.headers.get("Content-Length", ""))
             digest = hashlib.sha256()
             # The chunks' own errors are ConnectionBroken, so an OSError in here is the file's.
-            with _dest_errors(self.dest), self._open_part(announced, on_undo) as file:
+            with _dest_errors(self.dest):
+                handle = self._open_part(announced, on_undo).file.fileno()
                 for chunk in self.client.http.chunks(response, self.deadline):
                     digest.update(chunk)
-                    _write_all(file.fileno(), chunk)
+                    _write_all(handle, chunk)
                     self.exported.size += len(chunk)
-                os.fsync(file.fileno())
+                os.fsync(handle)
             if announced is not None and announced != self.exported.size:
                 raise PortalError(
                     f"the archive from {self.client.name} was cut off: "
@@ -156,29 +156,26 @@ class ExportChange:
         finally:
             response.close()
 
-    def _open_part(self, announced: int | None, on_undo: OnUndo) -> FileIO:
-        """Open the file beside ``dest`` that the archive is written to; removed on undo."""
+    def _open_part(self, announced: int | None, on_undo: OnUndo) -> Part:
+        """Make the file beside ``dest`` that the archive is written to; removed on undo."""
+        sweep(self.dest)
         if announced is not None:
             _check_room(self.dest, announced)
         with uninterrupted():
-            handle, name = tempfile.mkstemp(
-                prefix=f".{self.dest.name[:50]}.", suffix=".part", dir=self.dest.parent
-            )
-            part = Path(name)
-            on_undo(lambda: part.unlink(missing_ok=True), "no partial file is left")
-        self.exported.part = part
-        return FileIO(handle, "wb")
+            part = self.exported.part = make_part(self.dest)
+            on_undo(part.discard, "no partial file is left")
+        return part
 
     def _release(self, on_undo: OnUndo) -> None:
         release(self.client, self._lock)
 
     def _verify(self, on_undo: OnUndo) -> None:
-        with _dest_errors(self.dest), self._part.open("rb") as source:
+        with _dest_errors(self.dest), self._part.path.open("rb") as source:
             self.exported.contents = archive.inspect(source, self.key, size=self.exported.size)
 
     def _compare(self, on_undo: OnUndo) -> None:
         older = self._digests(Path(self.wanted.compare_with))
-        self.exported.difference = archive.compare(older, self._digests(self._part))
+        self.exported.difference = archive.compare(older, self._digests(self._part.path))
 
     def _digests(self, path: Path) -> dict[str, str]:
         try:
@@ -189,12 +186,7 @@ class ExportChange:
 
     def _place(self, on_undo: OnUndo) -> None:
         with _dest_errors(self.dest):
-            self._part.replace(self.dest)
-            folder = os.open(self.dest.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            self._part.place(self.dest)
 
     def verify(self, observed: Exported, applied: Sequence[Step]) -> Exported:
         """Make sure that ``dest`` is the file that was downloaded."""
@@ -224,7 +216,7 @@ class ExportChange:
         return self.exported.lock
 
     @property
-    def _part(self) -> Path:
+    def _part(self) -> Part:
         if self.exported.part is None:
             raise PortalError("an export's step ran before the archive was downloaded")
         return self.exported.part
