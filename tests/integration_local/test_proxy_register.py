@@ -120,7 +120,7 @@ def test_a_failed_proof_puts_the_earlier_address_back(lab: Lab) -> None:
     assert play.rc != 0
     assert play[0]["kind"] == "unproved"
     assert f"{lab.proxy.url}/demo/hits did not answer as healthy" in play[0].msg
-    assert "version is None, not v24" in play[0].msg
+    assert "version is missing, and should be v24" in play[0].msg
     assert f"Demo goes to {lab.blue.url}." in play[0].msg
     assert lab.proxy.current("demo") == lab.blue.url
     assert version_of(lab) == "blue"

@@ -20,11 +20,12 @@ from typing import Any
 from tests.support.plays import ROOT
 
 PACKAGE = "ansible_collections.immutable.delivery.plugins.modules"
+NOTING_PEAK = Path(__file__).with_name("run_noting_peak.py")
 
 
 @dataclass
 class Ended:
-    """How a module ended. ``peak`` is the most memory it had, in bytes."""
+    """How a module ended. ``peak`` is the most memory it had, in bytes; 0 where it was killed."""
 
     code: int
     result: dict[str, Any]
@@ -38,6 +39,7 @@ class RunningModule:
 
     process: subprocess.Popen[bytes]
     output: Path
+    peak: Path
 
     def __enter__(self) -> RunningModule:
         return self
@@ -49,12 +51,12 @@ class RunningModule:
 
     def end(self) -> Ended:
         """Wait for its end."""
-        _pid, status, usage = os.wait4(self.process.pid, 0)
-        self.process.returncode = os.waitstatus_to_exitcode(status)
+        self.process.wait()
         output = self.output.read_text()
         last = output.strip().splitlines()[-1] if output.strip() else "{}"
         result = json.loads(last) if last.startswith("{") else {}
-        return Ended(self.process.returncode, result, output, usage.ru_maxrss * 1024)
+        peak = int(self.peak.read_text()) * 1024 if self.peak.exists() else 0
+        return Ended(self.process.returncode, result, output, peak)
 
 
 def start_module(
@@ -73,16 +75,18 @@ def start_module(
     file.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": dict(arguments)}, default=str))
     collections = os.environ.get("ANSIBLE_COLLECTIONS_PATH", str(ROOT / ".build" / "collections"))
     output = folder / f"{name}.out"
+    peak = folder / f"{name}.peak"
+    peak.unlink(missing_ok=True)
     with output.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", f"{PACKAGE}.{name}", str(file)],
+            [sys.executable, str(NOTING_PEAK), str(peak), f"{PACKAGE}.{name}", str(file)],
             env={**os.environ, "PYTHONPATH": collections.split(":", maxsplit=1)[0]},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
             preexec_fn=prepare,  # noqa: PLW1509 - no thread of a test holds a lock it needs
         )
-    return RunningModule(process, output)
+    return RunningModule(process, output, peak)
 
 
 def run_module(

@@ -164,7 +164,7 @@ class Forwarder:
         target = _claim(service)
         again = False
         try:
-            for _move in range(_MOVES):
+            for move in range(1, _MOVES + 1):
                 try:
                     upstream, pooled = await self._connected(call, target, fresh=again)
                 except Unreachable as exc:
@@ -175,8 +175,10 @@ class Forwarder:
                         raise Refused(status, text) from None
                     again = True
                 else:
-                    if target.retired and service.current is not None:
-                        # Switched meanwhile, and nothing has been sent: the new one gets it.
+                    if target.retired and service.current is not None and move < _MOVES:
+                        # Switched meanwhile, and nothing has been sent: the new one gets it. One
+                        # that is overtaken again and again stays where it was claimed, and counts
+                        # there as in flight.
                         self._pool.give_back(target, upstream)
                     else:
                         stale = pooled and call.repeatable and not again
