@@ -234,6 +234,8 @@ def test_what_comes_after_a_kill_is_a_whole_export(
         options = arguments(front.of("case"), dest=dest)
         with start_module(tmp_path, "portal_export", options) as running:
             assert gate.reached.wait(PATIENCE)
+            if moment == "downloading":
+                eventually(lambda: left_in(dest.parent), "the archive to be written")
             running.process.kill()
             assert running.end().code == -signal.SIGKILL
         assert portal.locked()

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,8 @@ class RunningPlay:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+        if self.process.returncode < 0:
+            self._kill_workers()
         self.workdir.cleanup()
 
     def kill(self) -> None:
@@ -114,6 +118,14 @@ class RunningPlay:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+
+    def _kill_workers(self) -> None:
+        """Kill those that outlived the main process: they would make the folder again."""
+        variables = os.fsencode(self.folder / "vars.json")
+        for command in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                if variables in command.read_bytes():
+                    os.kill(int(command.parent.name), signal.SIGKILL)
 
     @property
     def results(self) -> list[TaskResult]:
@@ -203,6 +215,8 @@ def start_play(
         "ANSIBLE_REMOTE_TMP": str(folder / "remote-tmp"),
         "DELIVERY_TEST_RESULTS": str(folder / "results.jsonl"),
         "PYTHONUTF8": "1",
+        # What a killed module leaves goes with the folder.
+        "TMPDIR": str(folder),
         **(env or {}),
     }
     command = [
