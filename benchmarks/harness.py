@@ -14,6 +14,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -132,18 +133,30 @@ def cpu_seconds(pid: int) -> float:
 @contextmanager
 def process(*argv: object) -> Iterator[subprocess.Popen[str]]:
     """Run a Python program whose first line on stdout says that it is ready; end it afterwards."""
-    child = subprocess.Popen([sys.executable, *map(str, argv)], stdout=subprocess.PIPE, text=True)
-    try:
-        yield child
-    finally:
-        child.terminate()
+    # What it logs would bury the tables, and is wanted only where it went wrong.
+    with tempfile.TemporaryFile("w+") as log:
+        child = subprocess.Popen(
+            [sys.executable, *map(str, argv)], stdout=subprocess.PIPE, stderr=log, text=True
+        )
         try:
-            child.wait(20)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        if child.stdout is not None:
-            child.stdout.close()
+            yield child
+        except BaseException:
+            log.seek(0)
+            sys.stderr.write(log.read()[-4000:])
+            raise
+        finally:
+            _end(child)
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    child.terminate()
+    try:
+        child.wait(20)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    if child.stdout is not None:
+        child.stdout.close()
 
 
 def first_line(child: subprocess.Popen[str]) -> str:
