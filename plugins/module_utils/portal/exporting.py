@@ -24,6 +24,9 @@ from .jobs import Lock, Patience, await_job, release, take_lock
 from .part import Part, make_part, sweep
 from .plan import ExportWanted, plan_export
 
+# Bytes after which the disk is told to begin.
+WRITE_BEHIND = 32 * 1024 * 1024
+
 
 class DestError(DeliveryError):
     """The archive cannot be written where it is wanted."""
@@ -135,11 +138,12 @@ class ExportChange:
             # The chunks' own errors are ConnectionBroken, so an OSError in here is the file's.
             with _dest_errors(self.dest):
                 handle = self._open_part(announced, on_undo).file.fileno()
+                started = 0
                 for chunk in self.client.http.chunks(response, self.deadline):
                     digest.update(chunk)
                     _write_all(handle, chunk)
                     self.exported.size += len(chunk)
-                os.fsync(handle)
+                    started = _write_behind(handle, started, self.exported.size)
             if announced is not None and announced != self.exported.size:
                 raise PortalError(
                     f"the archive from {self.client.name} was cut off: "
@@ -186,6 +190,7 @@ class ExportChange:
 
     def _place(self, on_undo: OnUndo) -> None:
         with _dest_errors(self.dest):
+            # Synced here and not after the download: no user waits for the disk any more.
             self._part.place(self.dest)
 
     def verify(self, observed: Exported, applied: Sequence[Step]) -> Exported:
@@ -234,6 +239,17 @@ def _check_room(dest: Path, size: int) -> None:
             f"no room for the archive at {dest}: it has {size} bytes, {free} are free",
             next_step="Make room or give another dest; an archive that was there is untouched.",
         )
+
+
+def _write_behind(handle: int, started: int, size: int) -> int:
+    """Let the disk begin with what has come; return how far it was told to.
+
+    Otherwise the sync at the end waits for all of it at once.
+    """
+    if size - started < WRITE_BEHIND:
+        return started
+    os.posix_fadvise(handle, started, size - started, os.POSIX_FADV_DONTNEED)
+    return size
 
 
 def _write_all(handle: int, data: bytes) -> None:

@@ -37,6 +37,7 @@ class Part:
 
         :raises OSError: it stays where it is.
         """
+        os.fsync(self.file.fileno())
         self.path.replace(dest)
         folder = os.open(dest.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
