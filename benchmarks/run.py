@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 from datetime import UTC, datetime
 from importlib import import_module
@@ -53,6 +54,8 @@ def markdown(tables: list[harness.Table]) -> str:
 
 def main() -> int:
     """Return 1 where a bound was missed."""
+    # Labs and servers are ended on the way out, and so they are where the run itself is ended.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     parser = argparse.ArgumentParser(description="Run the benchmarks.")
     parser.add_argument("--quick", action="store_true", help="shorter, and without RESULTS.md")
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="only these")
