@@ -135,6 +135,9 @@ def environment() -> dict[str, str]:
     env["ANSIBLE_COLLECTIONS_PATH"] = str(LINT)
     env["MYPYPATH"] = str(LINT)
     env["NO_COLOR"] = "1"
+    # The virtual environment lies in the checkout, whose git ignores it: antsibull-docs would ask
+    # that git for the files of a collection that is installed there, and be told of none.
+    env["GIT_CEILING_DIRECTORIES"] = sysconfig.get_path("purelib")
     for name in ("ANSIBLE_CONFIG", "PYTHONPATH", "VIRTUAL_ENV"):
         env.pop(name, None)
     return env
