@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import tarfile
 import tracemalloc
 from collections.abc import Sequence
@@ -248,6 +249,7 @@ def test_entries_of_a_list_without_names_of_their_own_are_all_noted() -> None:
         (b"\x00\x01\x02" * 50, "does not begin as openssl's"),
         (b"Salted__12345678" + bytes(16), "cannot be decrypted with this deployment key"),
     ],
+    ids=itertools.count(),
 )
 def test_what_is_no_archive_is_called_what_it_is(data: bytes, said: str) -> None:
     assert said in refusal(data)
@@ -306,6 +308,7 @@ def test_a_changed_byte_at_the_end_is_noticed() -> None:
         (gzip.compress(b"no tar at all" * 100), "cannot be read"),
         (b"\x1f\x8b\x08\x00" + bytes(100), "compressed data cannot be read"),
     ],
+    ids=itertools.count(),
 )
 def test_what_is_damaged_inside_is_said(plain: bytes, said: str) -> None:
     # The tar's last block is cut to where zeros begin, so that "ends too early" is about the tar.
