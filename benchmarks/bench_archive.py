@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -77,9 +76,9 @@ def seconds_of_start() -> float:
 
 
 def run(quick: bool) -> harness.Table:
-    """Move the archive both ways with both, in turn, and compare the medians."""
+    """Move the archive both ways with both, in turn; compare the best, since a busy disk only adds."""
     size, rounds = (64 * MIB, 1) if quick else (1024 * MIB, 5)
-    table = harness.Table(f"Archive of {size // MIB} MiB over loopback, median of {rounds}")
+    table = harness.Table(f"Archive of {size // MIB} MiB over loopback, best of {rounds}")
     ours: dict[str, list[float]] = {"export": [], "import": []}
     theirs: dict[str, list[float]] = {"export": [], "import": []}
     piped: list[float] = []
@@ -121,10 +120,10 @@ def run(quick: bool) -> harness.Table:
     # Ours has to make a process ready and to wait for a first look at the job, a fixed cost that a
     # gigabyte dwarfs; it is in the seconds.
     for job in ("export", "import"):
-        mine, rival = statistics.median(ours[job]), statistics.median(theirs[job])
+        mine, rival = min(ours[job]), min(theirs[job])
         rivals = {RIVAL: size / MIB / rival}
         if job == "export":
-            rivals[PIPED] = size / MIB / statistics.median(piped)
+            rivals[PIPED] = size / MIB / min(piped)
         table.rows.append(
             harness.Row(
                 f"{job}, MiB/s",
@@ -140,7 +139,7 @@ def run(quick: bool) -> harness.Table:
         )
     table.note = (
         "Both sync the file to the disk and hash it. Ours includes "
-        f"{statistics.median(starts):.1f} s to start Python and the wait for the first look."
+        f"{min(starts):.1f} s to start Python and the wait for the first look."
     )
     return table
 
