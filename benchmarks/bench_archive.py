@@ -76,7 +76,7 @@ def seconds_of_start() -> float:
 
 
 def run(quick: bool) -> harness.Table:
-    """Move the archive both ways with both, in turn; compare the best, since a busy disk only adds."""
+    """Move the archive both ways with both, in turn; compare the best: a busy disk only adds."""
     size, rounds = (64 * MIB, 1) if quick else (1024 * MIB, 5)
     table = harness.Table(f"Archive of {size // MIB} MiB over loopback, best of {rounds}")
     ours: dict[str, list[float]] = {"export": [], "import": []}
