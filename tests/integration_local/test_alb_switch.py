@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def test_the_next_deploy_uses_the_rules_that_there_are(moto: Moto) -> None:
     assert at.routes() == PROMOTED
 
 
-@pytest.mark.parametrize("count", [0, 50, 97])
+@pytest.mark.parametrize("count", [0, 97])
 def test_a_promotion_takes_6_calls_whatever_the_number_of_rules(moto: Moto, count: int) -> None:
     at = stage(moto, foreign=range(1, count + 1))
     good(switch(at, "staged", "v2"))
@@ -250,12 +251,16 @@ def test_options_that_cannot_be_used(moto: Moto, options: dict[str, Any], text: 
         ({"load_balancer": None, "port": 81}, "has no listener at port 81, only at 80"),
         ({"target_group": "nobody"}, "DescribeTargetGroups was refused: TargetGroupNotFound"),
         ({"state": "canary"}, "Name the candidate with target_group"),
-        ({"endpoint_url": "http://127.0.0.1:9"}, "elasticloadbalancing:DescribeRules could not"),
+        ({"endpoint_url": ""}, "elasticloadbalancing:DescribeRules could not be asked"),
     ],
 )
 def test_what_is_not_there_is_said(moto: Moto, options: dict[str, Any], text: str) -> None:
     at = stage(moto)
     options = {"state": "staged", "listener_arn": at.listener, **options}
+    if "endpoint_url" in options:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            options["endpoint_url"] = f"http://127.0.0.1:{closed.getsockname()[1]}"
     if "port" in options:
         del options["listener_arn"]
         options["load_balancer"] = options["load_balancer"] or at.name

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.amazon.aws.plugins.module_utils.retries import AWSRetry
 
 from ..errors import DeliveryError
+from ..signals import uninterrupted
 from .roles import Target
 from .rules import Rule, action_to, condition_to, rule_from
 
@@ -100,22 +101,25 @@ class Balancer:
 
     @classmethod
     def of(cls, module: AnsibleAWSModule) -> Balancer:
-        """Return a client with the module's credentials, region and endpoint.
-
-        :raises ApiError: there is none to be had with them.
-        """
-        retry = AWSRetry.jittered_backoff(
-            retries=4, delay=0.3, max_delay=3, catch_extra_error_codes=list(THROTTLED)
-        )
-        return cls(module.client("elbv2", retry_decorator=retry))
+        """Return a client with the module's credentials, region and endpoint."""
+        return cls(module.client("elbv2"))
 
     def _count(self, **_event: object) -> None:
         self.calls += 1
 
     def _call(self, action: str, method: str, **arguments: Any) -> dict[str, Any]:
-        call: Callable[..., dict[str, Any]] = getattr(self._api, method)
+        def once() -> dict[str, Any]:
+            # botocore would take an interruption for a failure of the network, and repeat the call.
+            with uninterrupted():
+                answer: dict[str, Any] = getattr(self._api, method)(**arguments)
+            return answer
+
+        retry = AWSRetry.jittered_backoff(
+            retries=4, delay=0.3, max_delay=3, catch_extra_error_codes=list(THROTTLED)
+        )
+        repeated: Callable[[], dict[str, Any]] = retry(once)
         with _explained(action):
-            return call(aws_retry=True, **arguments)
+            return repeated()
 
     def listener_arn(self, load_balancer: str, port: int) -> str:
         """Return the ARN of the listener at *port* of a load balancer, given by name or ARN.

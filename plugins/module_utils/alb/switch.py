@@ -178,15 +178,15 @@ class ListenerChange:
     def _modify(self, step: Step, on_undo: OnUndo) -> None:
         rule, before = step.detail["rule"], step.detail["before"]
         # Noted first: a call whose answer is lost may have been carried out.
-        stands = f"restored: {self._what(before)} to {say(before.actions[-1])}"
+        stands = f"restored {self._what(before)} to {say(before.actions[-1])}"
         on_undo(lambda: self._put_back(rule, before), stands)
         self._check(rule, self._write(rule, before), step)
 
-    def _write(self, rule: Rule, before: Rule) -> Rule:
-        if rule.is_default:
-            return self.balancer.modify_default(self._listener.arn, rule)
-        renamed = rule.conditions != before.conditions
-        return self.balancer.modify(rule, conditions=renamed)
+    def _write(self, wanted: Rule, have: Rule) -> Rule:
+        if wanted.is_default:
+            return self.balancer.modify_default(self._listener.arn, wanted)
+        renamed = wanted.conditions != have.conditions
+        return self.balancer.modify(wanted, conditions=renamed)
 
     def _create(self, step: Step, on_undo: OnUndo) -> None:
         rule, role = step.detail["rule"], step.detail["role"]
@@ -196,7 +196,7 @@ class ListenerChange:
             for arn in made or self._lost(role):
                 self._delete(arn)
 
-        on_undo(undo, f"removed: {self._what(rule)}")
+        on_undo(undo, f"removed {self._what(rule)}")
         self._made = True
         for _attempt in range(PRIORITY_TRIES):
             try:
@@ -238,7 +238,7 @@ class ListenerChange:
         role = (
             LIVE if same_condition(rule.conditions[0], self.wanted.condition(LIVE)) else CANDIDATE
         )
-        on_undo(lambda: self._make(rule, role), f"made again: {self._what(rule)}")
+        on_undo(lambda: self._make(rule, role), f"made {self._what(rule)} again")
         self._delete(rule.arn)
         self._now = after(self._listener, step)
 
