@@ -64,7 +64,7 @@ DENIED = {"code": "AccessDenied", "status": 403}
 BROKEN = {"code": "ServiceUnavailable", "status": 503, "lost": True}
 
 
-class _Quiet(WSGIRequestHandler):
+class _Quiet(WSGIRequestHandler):  # type: ignore[misc]
     def log(self, type: str, message: str, *args: Any) -> None:
         """Say nothing."""
 
@@ -80,6 +80,8 @@ class Moto:
     health: dict[str, list[Sequence[tuple[str, str, str]]]] = field(default_factory=dict)
     # Run once, before the call of that name is carried out.
     before: dict[str, Callable[[], object]] = field(default_factory=dict)
+    # How many rules a page has where the caller does not say; None for moto's 50.
+    rules_a_page: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _numbered: int = 0
 
@@ -125,6 +127,9 @@ class Moto:
             hook = self.before.pop(action, None)
         if hook is not None:
             hook()
+        if action == "DescribeRules" and self.rules_a_page and "PageSize" not in form:
+            body += f"&PageSize={self.rules_a_page}".encode()
+            environ.update({"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))})
         if fault is not None:
             if fault.lost:
                 list(self._pass(environ, lambda *_answer: None))
