@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -190,6 +191,8 @@ class Writer:
 
     def __init__(self, lab: Lab) -> None:
         self.portal = lab.portal
+        # Several writers sign up at one lab, one after the other, and each email counts once.
+        self.name = uuid.uuid4().hex
         self.acknowledged: dict[str, str] = {}
         self.refused = 0
         self.failed: list[str] = []
@@ -212,7 +215,7 @@ class Writer:
         number = 0
         while not self._stop.wait(0.1):
             number += 1
-            email = f"writer-{id(self)}-{number}@example.org"
+            email = f"writer-{self.name}-{number}@example.org"
             body = {"firstName": "Wanda", "lastName": f"Writer {number}", "email": email}
             try:
                 answer = session.post(
