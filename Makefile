@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # Recipes share .build and .lab: never two at a time.
 .NOTPARALLEL:
-.PHONY: help setup-demo setup-test demo demo-down lint units test test-fast bench clean
+.PHONY: help setup-demo setup-test setup-engine engine-down demo demo-down lint units test test-fast bench clean
 
 PYTEST := .venv-test/bin/python -m pytest
 # Two at a time, because a deploy mostly waits; tests of one file share a lab, so they stay together.
@@ -19,6 +19,12 @@ setup-demo: ## make .venv: what the demo and a deploy need
 setup-test: ## make .venv-test: what lint and tests need
 	@tools/setup test
 
+setup-engine: setup-test ## make sure that a Docker engine answers; install and start one where none does (root)
+	@tools/engine
+
+engine-down: ## end the engine that setup-engine started, if it did
+	@tools/engine stop
+
 demo: setup-demo ## start the embedded lab, deploy a new portal version under load, print what it cost
 	@tools/demo
 
@@ -32,12 +38,13 @@ units: setup-test ## the unit tests alone, by plain pytest
 	@$(PYTEST) tests/unit
 
 # Lint has run the unit tests already.
-test: lint ## all there is to check: lint, then the tests of apps, modules and whole deploys
+test: lint setup-engine ## all there is to check: lint, then the tests of apps, modules and whole deploys
 	@$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/unit
 
-test-fast: test ## what needs no Docker engine; all tests do without one so far
+test-fast: lint ## the same without what needs a Docker engine
+	@$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/unit --ignore=tests/integration_docker
 
-bench: setup-test ## measure against curl and against direct connections
+bench: setup-test setup-engine ## measure against the rivals; writes benchmarks/RESULTS.md
 	@.venv-test/bin/python benchmarks/run.py
 
 clean: ## remove what set-up, lint and tests made; end a running lab with `make demo-down` first

@@ -29,7 +29,7 @@ COLLECTION = "ansible_collections/immutable/delivery"
 COPY = LINT / COLLECTION
 HOME = ROOT / ".build" / "home"
 # Collections of others that ours imports and quotes: linters look for them beside the copy.
-NEEDED = ("amazon",)
+NEEDED = ("amazon", "community")
 BIN = Path(sys.executable).parent
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
