@@ -19,7 +19,8 @@ class Container:
     """What ``GET /containers/ID/json`` says (Engine API 1.41).
 
     ``ports`` maps a container's port, such as ``8080/tcp``, to the host's ports. ``health`` is
-    empty where no health check is defined. ``created`` sorts by age, as text.
+    empty where no health check is defined. ``created`` and ``started``
+    sort by time, as text.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Container:
     image_id: str
     status: str
     created: str = ""
+    started: str = ""
     image: str = ""
     health: str = ""
     exit_code: int = 0
@@ -69,6 +71,7 @@ def container_of(attributes: Mapping[str, Any]) -> Container:
         image_id=attributes.get("Image", ""),
         status=state.get("Status", ""),
         created=attributes.get("Created", ""),
+        started=state.get("StartedAt", ""),
         image=config.get("Image", ""),
         # An engine says "none" of a container whose image's check was switched off.
         health="" if health.get("Status") == "none" else health.get("Status", ""),

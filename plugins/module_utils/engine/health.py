@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PACE = Pace(interval=0.5, first=0.0, growth=1.5)
 LOG_LINES = 20
 LINE_LENGTH = 300
+# The seconds that one without a health check must have run: many end right after their start.
+STEADY = 1.0
 # One that waits for another by ending and being started again gets this many tries.
 MOST_RESTARTS = 3
 HIDDEN = "********"
@@ -83,6 +85,8 @@ def wait_well(
 ) -> list[Container]:
     """Wait until all *containers* (ids) are well; return them as they were seen then.
 
+    One that nothing can be asked of is well once it has run for :data:`STEADY` seconds.
+
     :param ends: ids of those that hold data only, or do one thing: well once they ended with 0.
     :param secrets: what must not be shown of their logs.
     :param look_further: asks a container that the engine calls well for itself; returns what is
@@ -92,6 +96,7 @@ def wait_well(
     """
     well: dict[str, Container] = {}
     unwell: dict[str, str] = {}
+    running_since: dict[tuple[str, str], float] = {}
 
     def look() -> list[Container] | None:
         for container_id in containers:
@@ -104,8 +109,13 @@ def wait_well(
                     f"the container {container_id[:12]} was removed by somebody"
                 ) from error
             shortcoming = _shortcoming(client, seen, container_id in ends, secrets)
-            if not shortcoming and look_further is not None and seen.running:
-                shortcoming = look_further(seen)
+            if not shortcoming and seen.running:
+                if look_further is not None:
+                    shortcoming = look_further(seen)
+                elif not seen.checked:
+                    now = deadline.elapsed
+                    since = running_since.setdefault((seen.id, seen.started), now)
+                    shortcoming = "" if now - since >= STEADY else "started only just now"
             if shortcoming:
                 unwell[container_id] = shortcoming
             else:

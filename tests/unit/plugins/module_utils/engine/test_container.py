@@ -1,0 +1,55 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is read of a container's state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.immutable.delivery.plugins.module_utils.engine.container import (
+    container_of,
+)
+
+
+def attributes(state: dict[str, Any], ports: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The parts of ``GET /containers/ID/json`` that are read."""
+    return {
+        "Id": "f00",
+        "Name": "/web-1",
+        "Image": "sha256:1",
+        "State": state,
+        "Config": {"Labels": None, "Image": "web"},
+        "NetworkSettings": {"Ports": ports, "Networks": {"web": {"IPAddress": "172.20.0.2"}}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("state", "well"),
+    [
+        ({"Status": "running"}, True),
+        ({"Status": "running", "Health": {"Status": "none"}}, True),
+        ({"Status": "running", "Health": {"Status": "healthy"}}, True),
+        ({"Status": "running", "Health": {"Status": "starting"}}, False),
+        ({"Status": "running", "Health": {"Status": "unhealthy"}}, False),
+        ({"Status": "exited", "ExitCode": 0}, False),
+        ({"Status": "restarting", "Health": {"Status": "healthy"}}, False),
+        ({"Status": "paused", "Health": {"Status": "healthy"}}, False),
+    ],
+)
+def test_well_is_running_and_not_found_unhealthy(state: dict[str, Any], well: bool) -> None:
+    assert container_of(attributes(state)).well is well
+
+
+def test_a_port_that_is_bound_twice_is_one_port() -> None:
+    both = [{"HostIp": "0.0.0.0", "HostPort": "32768"}, {"HostIp": "::", "HostPort": "32768"}]
+    seen = container_of(attributes({"Status": "running"}, {"8080/tcp": both, "9090/tcp": None}))
+    assert seen.ports == {"8080/tcp": (32768,)}
+    assert seen.host_port(8080) == 32768
+    assert seen.host_port(9090) is None
+    assert seen.host_port(8080, "udp") is None
+    assert seen.addresses == {"web": "172.20.0.2"}
+    assert seen.name == "web-1"
+    assert seen.labels == {}
