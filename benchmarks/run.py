@@ -26,7 +26,14 @@ from benchmarks import harness
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"
-BENCHMARKS = ("bench_archive", "bench_proxy", "bench_switch", "bench_window", "bench_deploys")
+BENCHMARKS = (
+    "bench_archive",
+    "bench_proxy",
+    "bench_switch",
+    "bench_window",
+    "bench_deploys",
+    "bench_alb",
+)
 
 HEADER = """# Benchmarks
 
