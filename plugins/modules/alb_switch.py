@@ -235,6 +235,25 @@ previous:
   description: The ARN of the target group that O(state=rolled_back) would go back to, or null.
   returned: success
   type: str
+before:
+  description:
+    - The same three as they were before. With O(state=retired) in check mode they say what stands
+      without asking for anything else.
+  returned: success
+  type: dict
+  contains:
+    live:
+      description: The ARN of the target group that had the traffic, or null.
+      returned: success
+      type: str
+    candidate:
+      description: The ARN of the target group that was staged, or null.
+      returned: success
+      type: str
+    previous:
+      description: The ARN of the target group that came before the live one, or null.
+      returned: success
+      type: str
 rules:
   description: The rules of our making, and the default action.
   returned: success
@@ -276,6 +295,7 @@ steps:
   elements: dict
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
@@ -372,6 +392,7 @@ def switch(change: ListenerChange, check_mode: bool) -> dict[str, Any]:
         "live": roles.live,
         "candidate": roles.candidate,
         "previous": roles.previous,
+        "before": asdict(roles_of(outcome.before)),
         "rules": rules_of(seen),
         "api_calls": change.balancer.calls,
         "proved": proved,

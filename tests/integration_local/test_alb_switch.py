@@ -58,6 +58,11 @@ def test_a_deploy_from_the_candidate_to_the_end_of_its_predecessor(moto: Moto) -
     promoted = good(switch(at, "promoted"))
     assert at.routes() == PROMOTED
     assert promoted["previous"] == at.groups["v1"]
+    assert promoted["before"] == {
+        "live": at.groups["v1"],
+        "candidate": at.groups["v2"],
+        "previous": None,
+    }
     unchanged(at, "promoted")
 
     good(switch(at, "rolled_back"))
@@ -153,6 +158,14 @@ def test_check_mode_tells_all_and_changes_nothing(moto: Moto) -> None:
     done = good(switch(at, "promoted", "v2", _ansible_diff=True))
     assert done["diff"] == planned["diff"]
     assert [step["step"] for step in done["steps"]] == [step["step"] for step in planned["steps"]]
+
+
+def test_what_stands_can_be_asked_for_without_wanting_anything(moto: Moto) -> None:
+    at = stage(moto)
+    for state, group in (("staged", "v2"), ("promoted", None)):
+        good(switch(at, state, group))
+    seen = good(switch(at, "retired", _ansible_check_mode=True))["before"]
+    assert seen == {"live": at.groups["v2"], "candidate": None, "previous": at.groups["v1"]}
 
 
 def test_names_serve_as_well_as_arns(moto: Moto) -> None:
