@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from aiohttp import web
 from app import InFlight, build
@@ -82,25 +83,31 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     in_flight = InFlight()
     app = build(settings, store, in_flight, log)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE)
+    runner = web.AppRunner(app, access_log=None)
     await runner.setup()
+    server = cast(web.Server, runner.server)
     try:
-        site = web.TCPSite(runner, settings.host, settings.port, ssl_context=context, backlog=1024)
         try:
-            await site.start()
+            # Not aiohttp's site, which in older versions cuts off what is in flight at its end.
+            listener = await loop.create_server(
+                server, settings.host, settings.port, ssl=context, backlog=1024
+            )
         except OSError as exc:
             reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else "unknown name"
             raise CannotListen(
                 f"Cannot listen on {settings.host}:{settings.port} ({reason})."
             ) from None
-        url = url_of("http" if context is None else "https", *runner.addresses[0][:2])
+        url = url_of("http" if context is None else "https", *listener.sockets[0].getsockname()[:2])
         log(f"{settings.version} listens on {url} with {store.index.counts()}")
         if settings.ready_file is not None:
             write_json(settings.ready_file, {"url": url, "pid": os.getpid()})
         await stop.wait()
         log("ends: finishing what is in flight")
-        await site.stop()
+        listener.close()
         await in_flight.finish(GRACE)
+        for connection in server.connections:
+            connection.close()
+        await server.shutdown(GRACE)
     finally:
         await runner.cleanup()
     log("ended")

@@ -16,8 +16,8 @@ import signal
 import sys
 from pathlib import Path
 
-from proxy_service.registry import RegistryError, write_atomically
 from proxy_service.server import ProxyServer, Settings
+from proxy_service.state import RegistryError, write_atomically
 
 LOG = logging.getLogger("proxy")
 

@@ -43,8 +43,9 @@ def test_an_unknown_name_is_an_empty_object(proxy: Proxy) -> None:
 def test_what_is_registered_is_read_back_letter_by_letter(proxy: Proxy, url: str) -> None:
     proxy.register("letters", url)
     answer = proxy.api("GET", "/letters")
-    assert answer.json() == {"url": {"url": url, "name": "letters"}}
-    assert {"name": "letters", "url": url, "in_flight": 0} in proxy.api("GET", "").json()
+    assert answer.json() == {"url": {"url": url, "name": "letters"}, "urls": [url]}
+    entry = {"name": "letters", "url": url, "urls": [url], "in_flight": 0}
+    assert entry in proxy.api("GET", "").json()
 
 
 def test_an_address_may_be_sent_without_encoding(proxy: Proxy) -> None:
@@ -104,7 +105,14 @@ def test_an_address_that_is_not_utf8_is_refused(proxy: Proxy) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("PUT", "/x"), ("POST", "/x"), ("POST", ""), ("DELETE", "/x/drain"), ("GET", "/x/y")],
+    [
+        ("PATCH", "/x"),
+        ("PUT", "/x/y"),
+        ("POST", "/x"),
+        ("POST", ""),
+        ("DELETE", "/x/drain"),
+        ("GET", "/x/y"),
+    ],
 )
 def test_other_methods_are_refused(proxy: Proxy, method: str, path: str) -> None:
     answer = proxy.api(method, path)
@@ -126,6 +134,7 @@ def test_a_removed_service_is_gone_and_its_drain_still_answers(proxy: Proxy) -> 
     assert proxy.drain("removed") == {
         "name": "removed",
         "url": None,
+        "urls": [],
         "in_flight": 0,
         "draining": [],
         "current_in_flight": 0,
@@ -181,6 +190,12 @@ def fails_to_start(*options: object) -> tuple[int, str]:
         '{"services": {"demo": 1}}',
         '{"services": {"demo": "ftp://x"}}',
         '{"services": {"services": "http://x"}}',
+        '{"services": {"demo": []}}',
+        '{"services": {"demo": ["http://x", 1]}}',
+        '{"services": {"demo": ["http://x", "http://x"]}}',
+        '{"services": {}, "generation": -1}',
+        '{"services": {}, "generation": "1"}',
+        '{"services": {}, "generations": {"demo": true}}',
         '{"version": 1, "services": {"demo": "http://127.0.0.1:1"}',
         "[" * 100_000,
     ],

@@ -5,20 +5,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
+import re
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from .forward import refusal
-from .registry import BadRegistration, Registry, RegistryError, Service, check_name
+from .registry import Condition, Conflict, Registry, Service
+from .state import RegistryError
+from .target import BadRegistration, check_name
 
 LOG = logging.getLogger("proxy")
 
 # The longest that one call may wait for a drain, in seconds: below what clients and routers in
 # between wait for an answer.
 _LONGEST_WAIT = 60.0
+# In seconds, and for a body of at most aiohttp's limit of 1 MiB.
+_BODY_WAIT = 30.0
+_ENTITY_TAG = re.compile(r'(?:W/)?"[^"]*"')
+_ENTITY_TAGS = re.compile(r'(?:W/)?"[^"]*"(?:\s*,\s*(?:W/)?"[^"]*")*')
 
 
 class Api:
@@ -33,6 +42,9 @@ class Api:
             return await self._route(request, rest)
         except BadRegistration as exc:
             return refusal(request, 400, str(exc))
+        except Conflict as exc:
+            text = "The service has been changed meanwhile. Nothing has been changed now."
+            return _tagged(refusal(request, 412, text), exc.generation)
         except RegistryError as exc:
             LOG.error("%s", exc)
             return refusal(request, 507, f"{exc} Nothing has been changed.")
@@ -49,41 +61,46 @@ class Api:
                 return self._show(name)
             if method == "DELETE":
                 return await self._remove(request, name)
-            return _not_allowed(request, "GET, DELETE")
+            if method == "PUT":
+                return await self._register(request, name, await _urls_of(request))
+            return _not_allowed(request, "GET, PUT, DELETE")
         if method == "GET" and tail == "drain":
             return await self._drain(name, query)
         if method == "POST":
             if query:
                 tail = rest.removeprefix("/").partition("/")[2]
-            return await self._register(name, tail)
+            return await self._register(request, name, [_decoded(tail)])
         return _not_allowed(request, "GET" if tail == "drain" else "POST")
 
     def _list(self) -> web.Response:
         return web.json_response(
             [
-                {"name": s.name, "url": s.current.url, "in_flight": s.current.in_flight}
-                for s in self._registry.live()
-                if s.current is not None
+                {
+                    "name": service.name,
+                    "url": service.urls[0],
+                    "urls": service.urls,
+                    "in_flight": service.current_in_flight,
+                }
+                for service in self._registry.live()
             ]
         )
 
     def _show(self, name: str) -> web.Response:
         service = self._registry.get(name)
-        if service is None or service.current is None:
-            return web.json_response({})
-        return web.json_response({"url": {"url": service.current.url, "name": name}})
+        if service is None or not service.targets:
+            return _tagged(web.json_response({}), 0)
+        document = {"url": {"url": service.urls[0], "name": name}, "urls": service.urls}
+        return _tagged(web.json_response(document), service.generation)
 
-    async def _register(self, name: str, encoded: str) -> web.Response:
-        try:
-            url = unquote(encoded, errors="strict")
-        except UnicodeDecodeError:
-            raise BadRegistration("The address is not valid UTF-8.") from None
-        await self._registry.register(name, url)
-        LOG.info("%s is served by %s", name, url)
-        return web.json_response({"success": True})
+    async def _register(
+        self, request: web.BaseRequest, name: str, urls: list[str]
+    ) -> web.StreamResponse:
+        generation = await self._registry.register(name, urls, _condition(request))
+        LOG.info("%s is served by %s", name, ", ".join(urls))
+        return _tagged(web.json_response({"success": True}), generation)
 
     async def _remove(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
-        if not await self._registry.remove(name):
+        if not await self._registry.remove(name, _condition(request)):
             return refusal(request, 404, f"No service is registered under the name {name!r}.")
         LOG.info("%s is no longer served", name)
         return web.json_response({"success": True})
@@ -97,15 +114,82 @@ class Api:
 
 
 def _drain_state(name: str, service: Service | None) -> dict[str, Any]:
-    current = service.current if service is not None else None
-    draining = service.draining if service is not None else []
+    service = service or Service(name)
     return {
         "name": name,
-        "url": current.url if current is not None else None,
-        "in_flight": sum(target.in_flight for target in draining),
-        "draining": [{"url": t.url, "in_flight": t.in_flight} for t in draining],
-        "current_in_flight": current.in_flight if current is not None else 0,
+        "url": service.urls[0] if service.targets else None,
+        "urls": service.urls,
+        "in_flight": service.in_flight,
+        "draining": [{"url": t.url, "in_flight": t.in_flight} for t in service.draining],
+        "current_in_flight": service.current_in_flight,
     }
+
+
+def _decoded(encoded: str) -> str:
+    try:
+        return unquote(encoded, errors="strict")
+    except UnicodeDecodeError:
+        raise BadRegistration("The address is not valid UTF-8.") from None
+
+
+async def _urls_of(request: web.BaseRequest) -> list[str]:
+    """The addresses in a PUT's body; raises BadRegistration."""
+    try:
+        async with asyncio.timeout(_BODY_WAIT):
+            document = json.loads(await request.read())
+    except TimeoutError:
+        raise BadRegistration("The body did not arrive in time.") from None
+    except web.HTTPRequestEntityTooLarge:
+        raise BadRegistration("The body is too large.") from None
+    except (ValueError, RecursionError, web.RequestPayloadError):
+        raise BadRegistration("The body is not JSON.") from None
+    urls = document.get("urls") if isinstance(document, dict) else None
+    if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
+        raise BadRegistration('The body must be {"urls": [...]} with addresses.')
+    if not urls:
+        raise BadRegistration("A service has one address at least; DELETE removes it.")
+    return urls
+
+
+def _condition(request: web.BaseRequest) -> Condition | None:
+    """What the caller believes to stand (RFC 9110, 13.1.1 and 13.1.2); raises BadRegistration."""
+    wanted = _tags(request, hdrs.IF_MATCH)
+    unwanted = _tags(request, hdrs.IF_NONE_MATCH)
+    if wanted is None and unwanted is None:
+        return None
+
+    def holds(generation: int) -> bool:
+        return (wanted is None or _among(generation, wanted)) and not (
+            unwanted is not None and _among(generation, unwanted)
+        )
+
+    return holds
+
+
+def _tags(request: web.BaseRequest, header: str) -> list[str] | None:
+    given = request.headers.getall(header, [])
+    if not given:
+        return None
+    text = ",".join(given).strip()
+    if text == "*":
+        return ["*"]
+    if not _ENTITY_TAGS.fullmatch(text):
+        raise BadRegistration(f"{header} must be * or entity tags in quotes.")
+    # A weak one never matches: generations are strong.
+    return _ENTITY_TAG.findall(text)
+
+
+def _among(generation: int, tags: list[str]) -> bool:
+    return (generation > 0 and tags == ["*"]) or _tag(generation) in tags
+
+
+def _tag(generation: int) -> str:
+    return f'"{generation}"'
+
+
+def _tagged(response: web.Response, generation: int) -> web.Response:
+    response.headers[hdrs.ETAG] = _tag(generation)
+    return response
 
 
 def _seconds(query: str) -> float:

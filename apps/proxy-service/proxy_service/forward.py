@@ -10,6 +10,7 @@ import contextlib
 import logging
 import socket
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from aiohttp import (
@@ -25,8 +26,10 @@ from aiohttp.http import RawResponseMessage, StreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
+from .compat import refuse_upgrade
 from .headers import BrokenHead, Loop, RequestHead, response_head
-from .registry import Registry, Service, Target
+from .registry import Registry, Service
+from .target import Target
 from .upstream import Pool, Unreachable, Upstream
 from .websocket import tunnel
 
@@ -39,6 +42,8 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _SMALL = 64 * 1024
 # How often a request moves on to the newest target when switches overtake its connecting.
 _MOVES = 10
+# How many targets may keep a request waiting for a connection until the time is up.
+_TIME_OUTS = 2
 
 
 class Refused(Exception):
@@ -112,7 +117,7 @@ class Forwarder:
     async def forward(self, request: web.BaseRequest, name: str, rest: str) -> web.StreamResponse:
         """Answer `request`, which is for `rest` (path and query, raw) of the service `name`."""
         service = self._registry.get(name)
-        if service is None or service.current is None:
+        if service is None or not service.targets:
             return refusal(request, 404, f"No service is registered under the name {name[:128]!r}.")
         try:
             call = await self._read(request, name, rest)
@@ -138,6 +143,9 @@ class Forwarder:
             head = RequestHead(request, name, rest)
         except Loop:
             raise Refused(508, f"The service {name!r} leads back to the proxy.") from None
+        if hdrs.HOST not in headers and request.version >= (1, 1):
+            # RFC 9112, 3.2; older versions of aiohttp leave this to their users.
+            raise Refused(400, "The request has no Host header.")
         length = int(headers[hdrs.CONTENT_LENGTH]) if hdrs.CONTENT_LENGTH in headers else None
         body: bytes | None = None
         if content is EMPTY_PAYLOAD or length == 0:
@@ -163,19 +171,20 @@ class Forwarder:
     async def _carry(self, call: Call, service: Service) -> web.StreamResponse:
         target = _claim(service)
         again = False
+        misses = _Misses()
         try:
             for move in range(1, _MOVES + 1):
                 try:
                     upstream, pooled = await self._connected(call, target, fresh=again)
                 except Unreachable as exc:
-                    # A time-out has used up the caller's patience, unless the address has changed.
-                    if again or (exc.timed_out and service.current is target):
+                    misses.add(target, exc)
+                    if move == _MOVES or not misses.bearable(service):
                         status = 504 if exc.timed_out else 502
                         text = f"The service {service.name!r} does not answer: {exc}."
                         raise Refused(status, text) from None
                     again = True
                 else:
-                    if target.retired and service.current is not None and move < _MOVES:
+                    if target.retired and service.targets and move < _MOVES:
                         # Switched meanwhile, and nothing has been sent: the new one gets it. One
                         # that is overtaken again and again stays where it was claimed, and counts
                         # there as in flight.
@@ -186,7 +195,7 @@ class Forwarder:
                         if answer is not None:
                             return answer
                         again = True
-                newest = _claim(service, otherwise=target)
+                newest = _claim(service, avoid=misses.targets, otherwise=target)
                 service.release(target)
                 target = newest
             raise Refused(503, f"The service {service.name!r} is switched too fast to follow.")
@@ -293,13 +302,14 @@ class Forwarder:
             raise Refused(502, "The service changed the protocol without having been asked to.")
         head = response_head(message, connection=b"Upgrade", length=None, chunked=False)
         request.transport.write(head)
-        upstream.read_timeout = None
+        upstream.no_timeout()
         await tunnel(request, upstream)
         return _CLOSE
 
     async def _relay(self, call: Call, message: RawResponseMessage, payload: StreamReader) -> bool:
         """Pass an answer on; True when the client's connection can carry another request."""
         request = call.request
+        refuse_upgrade(request)
         old_client = request.version < (1, 1)
         bodiless = request.method == hdrs.METH_HEAD or message.code in {204, 304}
         length: bytes | None = None
@@ -348,12 +358,38 @@ def _no_answer(exc: Exception) -> Refused:
     return Refused(502, "The connection to the service broke before it answered.")
 
 
-def _claim(service: Service, *, otherwise: Target | None = None) -> Target:
-    target = service.claim()
+class _Misses:
+    """The targets that did not take a request's connection."""
+
+    def __init__(self) -> None:
+        self.targets: list[Target] = []
+        self._time_outs = 0
+
+    def add(self, target: Target, exc: Unreachable) -> None:
+        target.rest()
+        self.targets.append(target)
+        self._time_outs += exc.timed_out
+
+    def bearable(self, service: Service) -> bool:
+        """Whether another try makes sense: on another target, or once more on the only one.
+
+        A time-out uses up the caller's patience, so there are two at most, and none is waited for
+        a second time.
+        """
+        if any(target not in self.targets for target in service.targets):
+            return self._time_outs < _TIME_OUTS
+        return not self._time_outs and len(self.targets) == 1
+
+
+def _claim(
+    service: Service, *, avoid: Collection[Target] = (), otherwise: Target | None = None
+) -> Target:
+    target = service.claim(avoid)
     if target is None:
         if otherwise is None:
             raise Refused(404, f"The service {service.name!r} has just been removed.")
-        # Removed meanwhile: the request came before that, so it keeps what it had.
+        # Removed meanwhile, in which case the request, which came before that, keeps what it had;
+        # or no other target is left to try.
         otherwise.in_flight += 1
         return otherwise
     return target

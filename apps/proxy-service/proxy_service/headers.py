@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from aiohttp.http import RawResponseMessage
 from aiohttp.web import BaseRequest
 
-from .registry import Target
+from .target import Target
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 

@@ -1,109 +1,83 @@
 # Copyright: (c) 2026, immutable.delivery contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which service a name stands for, how many requests each target still carries, and the file
-that remembers the names over a restart."""
+"""Which targets a name stands for, and how many requests each still carries."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import re
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
-RESERVED = "services"
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_URL_TEXT = re.compile(r"[\x21-\x7e]{1,2048}")
-_PORTS = {"http": 80, "https": 443}
+from .state import State, load, save
+from .target import BadRegistration, Target, check_name
 
-
-class RegistryError(Exception):
-    """The registry's file cannot be used; the text is one sentence for a person."""
+MAX_TARGETS = 256
+# Decides on the generation that stands (0: no such service) whether a change may be made.
+Condition = Callable[[int], bool]
 
 
-class BadRegistration(ValueError):
-    """A name or an address that cannot be registered; the text is one sentence for a person."""
+class Conflict(Exception):
+    """The service is not what the caller believed; `generation` is what stands (0: nothing)."""
 
-
-def check_name(name: str) -> str:
-    """Return `name`, or raise BadRegistration."""
-    if name == RESERVED:
-        raise BadRegistration(f"The name {RESERVED!r} is taken by the proxy's own API.")
-    if not _NAME.fullmatch(name) or name in {".", ".."}:
-        raise BadRegistration(
-            "A service's name consists of 1 to 128 letters, digits, dots, dashes and underscores."
-        )
-    return name
-
-
-class Target:
-    """One address that requests are sent to, and how many it carries at this moment."""
-
-    __slots__ = ("authority", "base_path", "host", "in_flight", "port", "retired", "tls", "url")
-
-    def __init__(self, url: str) -> None:
-        """Read an absolute http or https address; raises BadRegistration for any other text."""
-        if not _URL_TEXT.fullmatch(url):
-            raise BadRegistration(
-                "The address must be an absolute http or https URL of printable ASCII characters."
-            )
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as exc:
-            raise BadRegistration(f"The address is not a valid URL: {exc}.") from None
-        if parts.scheme not in _PORTS or not parts.hostname or port == 0:
-            raise BadRegistration(
-                "The address must be an absolute http or https URL such as http://host:8080."
-            )
-        if "@" in parts.netloc:
-            raise BadRegistration("The address must not carry a user name or a password.")
-        if "?" in url or "#" in url:
-            raise BadRegistration("The address must not carry a query or a fragment.")
-        if "\\" in url or not re.fullmatch(r"[A-Za-z0-9._~:%-]+", parts.hostname):
-            raise BadRegistration("The address carries a host name that cannot be right.")
-        self.url = url
-        self.tls = parts.scheme == "https"
-        self.host = parts.hostname
-        self.port = port or _PORTS[parts.scheme]
-        self.authority = parts.netloc.encode("ascii")
-        self.base_path = parts.path.rstrip("/").encode("ascii")
-        self.in_flight = 0
-        self.retired = False
+    def __init__(self, generation: int) -> None:
+        super().__init__(generation)
+        self.generation = generation
 
 
 class Service:
-    """A name: the target that gets its new requests, and earlier ones still finishing theirs."""
+    """A name: the targets that get its new requests, and earlier ones still finishing theirs."""
 
-    __slots__ = ("current", "draining", "name", "waiters")
+    __slots__ = ("_turn", "draining", "generation", "name", "targets", "waiters")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.current: Target | None = None
+        self.generation = 0
+        self.targets: tuple[Target, ...] = ()
         self.draining: list[Target] = []
         self.waiters: set[asyncio.Future[None]] = set()
+        self._turn = 0
+
+    @property
+    def urls(self) -> list[str]:
+        """The addresses that get new requests; none for a name that was removed."""
+        return [target.url for target in self.targets]
 
     @property
     def in_flight(self) -> int:
-        """Requests on targets that are not the current one."""
+        """Requests on targets that are no longer current."""
         return sum(target.in_flight for target in self.draining)
 
-    def claim(self) -> Target | None:
-        """Count one request on the current target.
+    @property
+    def current_in_flight(self) -> int:
+        """Requests on current targets."""
+        return sum(target.in_flight for target in self.targets)
 
-        There is no await between reading `current` and counting, so a request belongs either
-        wholly before a switch (and is seen by its drain) or wholly after it.
+    def claim(self, avoid: Collection[Target] = ()) -> Target | None:
+        """Count one request on the current target that has the fewest, in turn among equals.
+
+        One that has lately refused a connection comes last, and one in `avoid` not at all. There
+        is no await between choosing and counting, so a request belongs either wholly before a
+        switch (and is seen by its drain) or wholly after it.
         """
-        target = self.current
+        targets = self.targets
+        if len(targets) > 1:
+            target = self._least_busy(avoid)
+        else:
+            target = targets[0] if targets and targets[0] not in avoid else None
         if target is not None:
             target.in_flight += 1
         return target
+
+    def _least_busy(self, avoid: Collection[Target]) -> Target | None:
+        now = time.monotonic()
+        self._turn = (self._turn + 1) % len(self.targets)
+        in_turn = self.targets[self._turn :] + self.targets[: self._turn]
+        candidates = [target for target in in_turn if target not in avoid]
+        # min() takes the first of several that are equal.
+        return min(candidates, key=lambda t: (t.rests_until > now, t.in_flight), default=None)
 
     def release(self, target: Target) -> None:
         """Give back one claim."""
@@ -112,20 +86,21 @@ class Service:
             self.draining.remove(target)
             self._tell_drained()
 
-    def switch(self, target: Target | None) -> Target | None:
-        """Make `target` current and return the one it replaces."""
-        previous = self.current
-        self.current = target
-        if previous is not None:
-            previous.retired = True
-            if previous.in_flight:
-                self.draining.append(previous)
-        if target is not None:
+    def switch(self, targets: Sequence[Target]) -> list[Target]:
+        """Make `targets` current, all at once, and return those that no longer are."""
+        left = [target for target in self.targets if target not in targets]
+        self.targets = tuple(targets)
+        self._turn = 0
+        for target in left:
+            target.retired = True
+            if target.in_flight:
+                self.draining.append(target)
+        for target in targets:
             target.retired = False
             if target in self.draining:
                 self.draining.remove(target)
         self._tell_drained()
-        return previous
+        return left
 
     def _tell_drained(self) -> None:
         if not self.draining:
@@ -156,10 +131,16 @@ class Registry:
         self._on_retire = on_retire
         self._saving = asyncio.Lock()
         self._services: dict[str, Service] = {}
-        if path.exists():
-            for name, url in _load(path).items():
-                self._service(name).current = Target(url)
-        _save(path, self._urls())
+        # Counts the changes of all services and never goes back, so that what a generation
+        # stood for never comes again, not after a removal and not after a restart.
+        self._generation = 0
+        state = load(path) if path.exists() else State(0, {}, {})
+        self._generation = state.generation
+        for name, urls in state.services.items():
+            service = self._service(name)
+            service.targets = tuple(map(Target, urls))
+            service.generation = state.generations.get(name) or self._next()
+        save(path, self._state())
 
     def get(self, name: str) -> Service | None:
         """The service of that name, also one that was removed and still drains."""
@@ -168,107 +149,76 @@ class Registry:
     def live(self) -> Iterator[Service]:
         """The services that have a current target, by name."""
         for name in sorted(self._services):
-            if self._services[name].current is not None:
+            if self._services[name].targets:
                 yield self._services[name]
 
-    async def register(self, name: str, url: str) -> None:
-        """Send the new requests of `name` to `url`; on return the file says so too.
+    async def register(
+        self, name: str, urls: Sequence[str], condition: Condition | None = None
+    ) -> int:
+        """Send the new requests of `name` to `urls`; on return the file says so too.
 
-        Raises BadRegistration, and RegistryError when the file cannot be written: then nothing
-        has changed.
+        Returns the service's generation. Raises BadRegistration, Conflict where `condition` does
+        not hold, and RegistryError when the file cannot be written: then nothing has changed.
         """
         check_name(name)
-        target = Target(url)
+        if len(urls) > MAX_TARGETS:
+            raise BadRegistration(f"A service has {MAX_TARGETS} addresses at most.")
+        if len(set(urls)) != len(urls):
+            raise BadRegistration("An address must not be given twice.")
+        targets = [Target(url) for url in urls]
         # A caller that hangs up must not leave the file and the memory with different answers.
-        await asyncio.shield(asyncio.ensure_future(self._switch(name, target)))
+        return await asyncio.shield(asyncio.ensure_future(self._switch(name, targets, condition)))
 
-    async def remove(self, name: str) -> bool:
-        """Forget `name`; False when it was not known. Raises RegistryError."""
-        return await asyncio.shield(asyncio.ensure_future(self._switch(name, None)))
+    async def remove(self, name: str, condition: Condition | None = None) -> bool:
+        """Forget `name`; False when it was not known. Raises Conflict and RegistryError."""
+        return bool(await asyncio.shield(asyncio.ensure_future(self._switch(name, [], condition))))
 
-    async def _switch(self, name: str, target: Target | None) -> bool:
+    async def _switch(self, name: str, targets: list[Target], condition: Condition | None) -> int:
+        """Returns the service's generation; 0 where there was nothing to remove."""
         async with self._saving:
             service = self._services.get(name)
-            current = service.current if service else None
-            if target is None and current is None:
-                return False
-            if target is not None and current is not None and current.url == target.url:
-                return True
-            urls = self._urls()
-            urls.pop(name, None)
-            if target is not None:
-                urls[name] = target.url
-            await asyncio.to_thread(_save, self._path, urls)
+            standing = service.urls if service else []
+            generation = service.generation if service and standing else 0
+            if [target.url for target in targets] == standing:
+                return generation
+            if condition is not None and not condition(generation):
+                raise Conflict(generation)
+            state = self._state()
+            state.generation += 1
+            state.services.pop(name, None)
+            if targets:
+                state.services[name] = [target.url for target in targets]
+                state.generations[name] = state.generation
+            else:
+                state.generations.pop(name, None)
+            await asyncio.to_thread(save, self._path, state)
+            self._generation = state.generation
             service = self._service(name)
-            if target is not None:
-                # Back to one that still drains: its old requests and the new ones count as one.
-                target = next((t for t in service.draining if t.url == target.url), target)
-            previous = service.switch(target)
-            if previous is not None:
-                self._on_retire(previous)
+            service.generation = state.generation
+            # One that is current already, or still drains, keeps its connections and its count.
+            known = {target.url: target for target in (*service.draining, *service.targets)}
+            for left in service.switch([known.get(target.url, target) for target in targets]):
+                self._on_retire(left)
             self._forget_removed()
-            return True
+            return state.generation
+
+    def _next(self) -> int:
+        self._generation += 1
+        return self._generation
 
     def _service(self, name: str) -> Service:
         return self._services.setdefault(name, Service(name))
 
-    def _urls(self) -> dict[str, str]:
-        return {s.name: s.current.url for s in self.live() if s.current is not None}
+    def _state(self) -> State:
+        live = list(self.live())
+        return State(
+            self._generation,
+            {service.name: service.urls for service in live},
+            {service.name: service.generation for service in live},
+        )
 
     def _forget_removed(self) -> None:
         # Names come and go at run time: without this a year of them would pile up.
         for name, service in list(self._services.items()):
-            if service.current is None and not service.draining and not service.waiters:
+            if not service.targets and not service.draining and not service.waiters:
                 del self._services[name]
-
-
-def _load(path: Path) -> dict[str, str]:
-    try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
-        services = data["services"]
-        for name, url in services.items():
-            check_name(name)
-            Target(url)
-    except OSError as exc:
-        raise RegistryError(f"The registry {path} cannot be read: {exc.strerror}.") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise RegistryError(
-            f"The registry {path} is damaged; repair it or move it away, for starting without it "
-            "would drop every registered service."
-        ) from None
-    return dict(services)
-
-
-def _save(path: Path, urls: dict[str, str]) -> None:
-    text = json.dumps({"version": 1, "services": urls}, indent=2, sort_keys=True) + "\n"
-    try:
-        write_atomically(path, text)
-    except OSError as exc:
-        raise RegistryError(f"The registry {path} cannot be written: {exc.strerror}.") from None
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text`, mode 0644, durable on return; raises OSError."""
-    with _temporary(path.parent) as (handle, name):
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    # The rename itself is durable only once the folder is.
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-@contextmanager
-def _temporary(folder: Path) -> Iterator[tuple[int, str]]:
-    handle, name = tempfile.mkstemp(prefix=".registry-", dir=folder)
-    try:
-        yield handle, name
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -12,9 +12,11 @@ from pathlib import Path
 from aiohttp import web
 
 from .api import Api
+from .compat import cancelling_server
 from .forward import Forwarder
 from .headers import split_target
-from .registry import RESERVED, Registry
+from .registry import Registry
+from .target import RESERVED
 from .upstream import MAX_LINE, Pool
 
 
@@ -45,31 +47,29 @@ class ProxyServer:
         self._forwarder = Forwarder(registry, self._pool, idle_timeout=settings.idle_timeout)
         self._active = 0
         self._all_done = asyncio.Event()
-        server = web.Server(
+        self._server = cancelling_server(
             self._handle,
-            handler_cancellation=True,
             access_log=None,
             auto_decompress=False,
             max_line_size=MAX_LINE,
             max_field_size=MAX_LINE,
             lingering_time=5.0,
         )
-        self._runner = web.ServerRunner(server, shutdown_timeout=1.0)
-        self._site: web.TCPSite | None = None
+        self._listener: asyncio.Server | None = None
 
     async def start(self) -> str:
         """Listen; returns the proxy's URL. Raises OSError."""
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self._settings.host, self._settings.port, backlog=1024)
-        await site.start()
-        self._site = site
-        host, port = self._runner.addresses[0][:2]
+        # Not aiohttp's site: ending one would, in its older versions, cut off what is in flight.
+        self._listener = await asyncio.get_running_loop().create_server(
+            self._server, self._settings.host, self._settings.port, backlog=1024
+        )
+        host, port = self._listener.sockets[0].getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def stop(self) -> bool:
         """Accept nothing new and finish what is in flight; False when that took too long."""
-        if self._site is not None:
-            await self._site.stop()
+        if self._listener is not None:
+            self._listener.close()
         # Requests on kept-alive connections are still answered, each as its connection's last:
         # aiohttp's own shutdown would stop reading uploads that are under way.
         self._forwarder.closing = True
@@ -81,7 +81,9 @@ class ProxyServer:
                     await self._all_done.wait()
         except TimeoutError:
             finished = False
-        await self._runner.cleanup()
+        for connection in self._server.connections:
+            connection.close()
+        await self._server.shutdown(1.0)
         self._pool.close()
         return finished
 

@@ -15,11 +15,11 @@ import select
 import ssl
 
 from aiohttp import ClientError, ClientPayloadError
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import RawResponseMessage
 from aiohttp.streams import StreamReader
 
-from .registry import Target
+from .compat import ClientProtocol
+from .target import Target
 
 # Cookies and tokens make long lines; 8 KiB, aiohttp's default, has been seen to be too little.
 MAX_LINE = 64 * 1024
@@ -34,7 +34,7 @@ class Unreachable(Exception):
         self.timed_out = timed_out
 
 
-class Upstream(ResponseHandler):
+class Upstream(ClientProtocol):
     """One connection to a service."""
 
     idle_since = 0.0
@@ -56,14 +56,11 @@ class Upstream(ResponseHandler):
 
     def begin(self, *, head_only: bool, idle_timeout: float) -> None:
         """Get ready for the answer to one request (`idle_timeout` in seconds between bytes)."""
-        self.set_response_params(
-            skip_payload=head_only,
-            read_until_eof=True,
-            auto_decompress=False,
-            read_timeout=idle_timeout,
-            read_bufsize=_READ_BUFFER,
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_LINE,
+        self.prepare(
+            head_only=head_only,
+            idle_timeout=idle_timeout,
+            bufsize=_READ_BUFFER,
+            max_line=MAX_LINE,
         )
 
     async def answer(self) -> tuple[RawResponseMessage, StreamReader]:

@@ -16,6 +16,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import StreamWriter
 from aiohttp.web import BaseRequest
 
+from .compat import writing_paused
 from .upstream import Upstream
 
 
@@ -35,7 +36,7 @@ class _Pipe:
             self._ended.set()
             return False, b""
         transport.write(data)
-        if self._sink.writing_paused and self._waiting is None:
+        if writing_paused(self._sink) and self._waiting is None:
             self._source.pause_reading()
             self._waiting = self._loop.create_task(self._resume())
         return False, b""
