@@ -13,20 +13,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.amazon.aws.plugins.module_utils.retries import AWSRetry
-
 from ..errors import DeliveryError
 from ..signals import uninterrupted
+from .groups import TargetGroup, group_from
 from .roles import Target
 from .rules import Rule, action_to, condition_to, rule_from
 
 try:
+    from ansible_collections.amazon.aws.plugins.module_utils.retries import AWSRetry
     from botocore.exceptions import BotoCoreError, ClientError
 except ImportError:
-    # AnsibleAWSModule says so before anything here is called.
-    HAS_BOTOCORE = False
+    # Said before anything here is called: by AnsibleAWSModule, or by the router that asks for this.
+    HAS_AWS = False
 else:
-    HAS_BOTOCORE = True
+    HAS_AWS = True
 
 if TYPE_CHECKING:
     from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
@@ -158,6 +158,36 @@ class Balancer:
         found = self._call("DescribeTargetGroups", "describe_target_groups", Names=[name])
         return str(found["TargetGroups"][0]["TargetGroupArn"])
 
+    def group(self, *, name: str = "", arn: str = "") -> TargetGroup:
+        """Return a target group, by its name or its ARN.
+
+        :raises ApiError: there is none, code ``TargetGroupNotFound``.
+        """
+        which = {"Names": [name]} if name else {"TargetGroupArns": [arn]}
+        found = self._call("DescribeTargetGroups", "describe_target_groups", **which)
+        return group_from(found["TargetGroups"][0])
+
+    def deregistration_delay(self, group: str) -> float:
+        """Return the seconds that a group gives to the requests of a target that leaves it."""
+        found = self._call(
+            "DescribeTargetGroupAttributes", "describe_target_group_attributes", TargetGroupArn=group
+        )
+        values = {item["Key"]: item.get("Value") for item in found["Attributes"]}
+        # What the API gives to a group that was made without one.
+        return float(values.get("deregistration_delay.timeout_seconds") or 300)
+
+    def entrance(self, listener_arn: str) -> str:
+        """Return the URL of a listener, with its load balancer's own DNS name."""
+        found = self._call("DescribeListeners", "describe_listeners", ListenerArns=[listener_arn])
+        listener = found["Listeners"][0]
+        found = self._call(
+            "DescribeLoadBalancers",
+            "describe_load_balancers",
+            LoadBalancerArns=[listener["LoadBalancerArn"]],
+        )
+        host = found["LoadBalancers"][0]["DNSName"]
+        return f"{str(listener['Protocol']).lower()}://{host}:{listener['Port']}"
+
     def rules(self, listener_arn: str) -> tuple[Rule, ...]:
         """Return all rules of a listener, its default action among them."""
         rules: list[Rule] = []
@@ -180,7 +210,7 @@ class Balancer:
         return rule_from(self._call("DescribeRules", "describe_rules", RuleArns=[arn])["Rules"][0])
 
     def tags(self, arns: Sequence[str]) -> dict[str, dict[str, str]]:
-        """Return the tags of each of these rules."""
+        """Return the tags of each of these rules or target groups."""
         tags = {}
         for start in range(0, len(arns), TAGS_AT_ONCE):
             part = list(arns[start : start + TAGS_AT_ONCE])
