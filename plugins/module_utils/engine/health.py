@@ -82,6 +82,8 @@ def wait_well(
     ends: Collection[str] = (),
     secrets: Collection[str] = (),
     look_further: Callable[[Container], str] | None = None,
+    checks: bool = True,
+    pace: Pace = PACE,
 ) -> list[Container]:
     """Wait until all *containers* (ids) are well; return them as they were seen then.
 
@@ -91,6 +93,8 @@ def wait_well(
     :param secrets: what must not be shown of their logs.
     :param look_further: asks a container that the engine calls well for itself; returns what is
         wrong, or an empty string. It may raise to end the wait.
+    :param checks: whether to wait until the engine's own health check has succeeded, which it does
+        not before its first interval is over. One that says no is a failure in any case.
     :raises ContainerFailed: one ended, is started again and again, its check failed, or the
         deadline passed before it was well.
     """
@@ -108,7 +112,7 @@ def wait_well(
                 raise ContainerFailed(
                     f"the container {container_id[:12]} was removed by somebody"
                 ) from error
-            shortcoming = _shortcoming(client, seen, container_id in ends, secrets)
+            shortcoming = _shortcoming(client, seen, container_id in ends, secrets, checks)
             if not shortcoming and seen.running:
                 if look_further is not None:
                     shortcoming = look_further(seen)
@@ -127,7 +131,7 @@ def wait_well(
         return wait_for(
             look,
             deadline=deadline,
-            pace=PACE,
+            pace=pace,
             what="the containers to be healthy",
             last_seen=lambda: enumerate_words(unwell.values()),
         )
@@ -138,7 +142,7 @@ def wait_well(
 
 
 def _shortcoming(
-    client: DockerClient, seen: Container, ends: bool, secrets: Collection[str]
+    client: DockerClient, seen: Container, ends: bool, secrets: Collection[str], checks: bool
 ) -> str:
     if seen.status in {EXITED, "dead"}:
         if ends and seen.exit_code == 0 and seen.status == EXITED:
@@ -154,7 +158,7 @@ def _shortcoming(
         return f"still {seen.status}"
     if not seen.running:
         return f"is {seen.status}"
-    return "" if seen.well else f"health check: {seen.health}"
+    return "" if seen.well or not checks else f"health check: {seen.health}"
 
 
 def _failed(
