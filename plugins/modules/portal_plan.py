@@ -130,14 +130,22 @@ from ..module_utils.errors import DeliveryError
 from ..module_utils.http import Http
 from ..module_utils.portal.release import Live, plan_release, read_version
 from ..module_utils.routers.options import ROUTERS, router_of
+from ..module_utils.routers.plan import where
 from ..module_utils.wiring import fail, require_requests
 
 
 def observe(params: dict[str, Any]) -> Live:
     """Ask router and live instance."""
-    url = router_of(params).observe(params["service"]).url
-    if url is None:
+    route = router_of(params).observe(params["service"])
+    if route.url is None:
         return Live("", "")
+    if len(route.urls) > 1:
+        raise DeliveryError(
+            f"{where(route)}, and a portal is one instance, for its data are",
+            stands="Nothing was changed.",
+            next_step="Take all but the live portal out of the router.",
+        )
+    url = route.url
     http = Http(
         url,
         host_header=params["host_header"],

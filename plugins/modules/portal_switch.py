@@ -181,7 +181,7 @@ from ..module_utils.portal.handover import Handover, HandoverChange, MayHaveWrit
 from ..module_utils.portal.importing import ImportChange
 from ..module_utils.portal.options import client_of, connection_spec, job_spec, patience_of
 from ..module_utils.portal.plan import ExportWanted, ImportWanted
-from ..module_utils.routers.base import Route, same_address
+from ..module_utils.routers.base import Route, same_targets
 from ..module_utils.routers.options import change_of
 from ..module_utils.routers.plan import where
 from ..module_utils.wiring import fail, require_requests
@@ -246,7 +246,7 @@ def check_live(route: Route, api_url: str) -> None:
 
     :raises DeliveryError: the traffic goes elsewhere.
     """
-    if not same_address(route.url, api_url):
+    if not same_targets(route.urls, [api_url]):
         raise DeliveryError(
             f"{where(route)}, not to api_url {api_url}, so users' writes would not be carried",
             next_step="Give the live portal's address as api_url, as the router has it; if "

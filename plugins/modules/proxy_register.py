@@ -10,8 +10,9 @@ module: proxy_register
 short_description: Switch the traffic of a service to another address, proved and drained
 version_added: 0.1.0
 description:
-  - Tells a router to send a service's traffic to O(url), from one request to the next.
-  - An address that does not answer O(health_path) is refused before anything is changed.
+  - Tells a router to send a service's traffic to O(url), or to spread it over O(urls), from one
+    request to the next.
+  - A new address that does not answer O(health_path) is refused before anything is changed.
   - After the switch the router is read back and, with O(prove_path), asked as a client would ask
     it. Where that fails the earlier address is put back, and the error says what stands.
   - Then it waits until the requests that the earlier address still works on have ended.
@@ -21,9 +22,9 @@ requirements:
   - python >= 3.11
   - requests
 notes:
-  - The demo proxy has no compare-and-set, so it cannot refuse the second of two callers. The module
-    notices by reading back that somebody else switched, and fails. Keep deploys apart with
-    M(immutable.delivery.deploy_lock).
+  - The proxy of this collection refuses the second of two callers, and the module then says who
+    was first. The original of the demo does not; there the module notices by reading back that
+    somebody else switched, and fails. Keep deploys apart with M(immutable.delivery.deploy_lock).
   - In check mode the new address is asked for its health, which changes nothing; it is neither
     switched to nor proved, and nothing is drained.
 extends_documentation_fragment:
@@ -55,17 +56,26 @@ options:
     required: true
   url:
     description:
-      - Where the traffic shall go. Needed for O(state=present).
+      - Where the traffic shall go. O(state=present) needs this or O(urls).
     type: str
+  urls:
+    description:
+      - Where the traffic shall go, for a service with several instances; all of them are set in one
+        step, and their order means nothing.
+      - More than one needs a proxy that knows C(PUT /services/NAME), as that of this collection
+        does.
+    type: list
+    elements: str
   state:
     description:
-      - V(present) sends the traffic to O(url); V(absent) makes the router forget the service.
+      - V(present) sends the traffic to O(url) or O(urls); V(absent) makes the router forget the
+        service.
     type: str
     choices: [present, absent]
     default: present
   health_path:
     description:
-      - The path that O(url) must answer before it gets traffic. Empty for no such check.
+      - The path that an address must answer before it gets traffic. Empty for no such check.
     type: str
     default: /health
   health_status:
@@ -76,7 +86,7 @@ options:
     default: []
   health_timeout:
     description:
-      - The seconds that O(url) may take to become healthy.
+      - The seconds that an address may take to become healthy.
     type: float
     default: 30
   host_header:
@@ -86,8 +96,7 @@ options:
   prove_path:
     description:
       - A path to ask for through the router after the switch. Without it there is no proof.
-      - Where O(url) has the traffic already it is asked as well, and a failure then changes
-        nothing.
+      - Where nothing is to be switched it is asked as well, and a failure then changes nothing.
     type: str
   prove_fields:
     description:
@@ -108,8 +117,7 @@ options:
   drain_timeout:
     description:
       - How many seconds to wait for the requests on earlier addresses to end; V(0) does not wait.
-      - Where O(url) has the traffic already, requests that are left from before are waited for as
-        well.
+      - Where nothing is to be switched, requests that are left from before are waited for as well.
     type: float
     default: 60
   drain_required:
@@ -120,7 +128,7 @@ options:
     default: false
   validate_certs:
     description:
-      - Whether to check TLS certificates, of the router and of O(url).
+      - Whether to check TLS certificates, of the router and of the addresses.
     type: bool
     default: true
   ca_path:
@@ -150,6 +158,14 @@ EXAMPLES = r"""
     drain_timeout: 120
   register: portal_switched
 
+- name: Spread the demo service over two instances
+  immutable.delivery.proxy_register:
+    api_url: http://127.0.0.1:8000
+    service: demo
+    urls:
+      - http://10.0.0.7:32768
+      - http://10.0.0.7:32769
+
 - name: Take a service out of the proxy
   immutable.delivery.proxy_register:
     api_url: http://127.0.0.1:8000
@@ -159,13 +175,27 @@ EXAMPLES = r"""
 
 RETURN = r"""
 url:
-  description: Where the traffic goes now, as it was read back; null where the service is not known.
+  description:
+    - Where the traffic goes now, as it was read back; the first of RV(urls), and null where the
+      service is not known.
   returned: success
   type: str
+urls:
+  description: All addresses that the traffic goes to now.
+  returned: success
+  type: list
+  elements: str
 previous_url:
-  description: Where the traffic went before the task; null where the service was not known.
+  description:
+    - Where the traffic went before the task; the first of RV(previous_urls), and null where the
+      service was not known.
   returned: success
   type: str
+previous_urls:
+  description: All addresses that the traffic went to before the task.
+  returned: success
+  type: list
+  elements: str
 proved:
   description: Whether answers through the router were asked for and found good.
   returned: success
@@ -213,6 +243,7 @@ def main() -> None:
             "api_url": {"type": "str", "required": True},
             "service": {"type": "str", "required": True},
             "url": {"type": "str"},
+            "urls": {"type": "list", "elements": "str"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "health_path": {"type": "str", "default": "/health"},
             "health_status": {"type": "list", "elements": "int", "default": []},
@@ -228,7 +259,8 @@ def main() -> None:
             "ca_path": {"type": "path"},
             "timeout": {"type": "float", "default": 30.0},
         },
-        required_if=[("state", "present", ["url"])],
+        mutually_exclusive=[("url", "urls")],
+        required_if=[("state", "present", ["url", "urls"], True)],
         supports_check_mode=True,
     )
     require_requests(module)
@@ -250,7 +282,9 @@ def register(
     switched = (SWITCH, REMOVE)
     values.update(
         url=outcome.after.url,
+        urls=list(outcome.after.urls),
         previous_url=outcome.before.url,
+        previous_urls=list(outcome.before.urls),
         proved=outcome.changed and not check_mode and change.proof is not None,
         drained=None,
         in_flight=None,

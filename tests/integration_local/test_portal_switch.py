@@ -225,9 +225,9 @@ def test_a_switch_whose_answers_are_lost_is_taken_back(pair: Pair) -> None:
         switched.append(pair.proxy.current("portal"))
         return answer if number > 3 else None
 
-    pair.spoil(pair.router_front, counting("POST", lose))
+    pair.spoil(pair.router_front, counting("PUT", lose))
     text = failed(pair.run(), "failed")
-    assert "broke during POST" in text
+    assert "broke during PUT" in text
     assert switched == [pair.candidate_url] * 3 + [pair.live_url]
     assert pair.look() == before
 
@@ -236,7 +236,7 @@ def test_a_router_that_is_gone_after_the_switch_keeps_both_sides_read_only(pair:
     gone = threading.Event()
 
     def leave(seen: Seen, forward: Forward) -> Answer | None:
-        if seen.method == "POST":
+        if seen.method == "PUT":
             forward()
             gone.set()
         return None if gone.is_set() else forward()
@@ -257,7 +257,7 @@ def test_somebody_else_who_switches_meanwhile_is_not_overruled(pair: Pair) -> No
         pair.proxy.register("portal", NOWHERE)
         return answer
 
-    pair.spoil(pair.router_front, counting("POST", overtake))
+    pair.spoil(pair.router_front, counting("PUT", overtake))
     text = failed(pair.run(), "overtaken")
     assert f"portal goes to {NOWHERE}" in text
     assert "left as it is" in text

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import requests
@@ -161,6 +164,103 @@ def test_requests_on_the_earlier_version_are_waited_for(lab: Lab) -> None:
     assert [answer.headers["X-Version"] for answer in answers] == ["blue"]
 
 
+def test_several_targets_and_back_to_one(lab: Lab) -> None:
+    both = [lab.green.url, lab.blue.url]
+    play = run_play(
+        [
+            {**lab.task(url=lab.blue.url), "name": "One"},
+            {**lab.task(urls=both), "name": "Two"},
+            {**lab.task(urls=both[::-1]), "name": "Again"},
+            {**lab.task(urls=[lab.green.url]), "name": "One less"},
+        ]
+    ).ok()
+    two = play.task("Two")
+    assert (two["previous_urls"], two["urls"]) == ([lab.blue.url], both)
+    assert (two["previous_url"], two["url"]) == (lab.blue.url, lab.green.url)
+    assert two["proved"] is True
+    assert not play.task("Again").changed
+    less = play.task("One less")
+    assert less.changed
+    assert (less["previous_urls"], less["urls"]) == (both, [lab.green.url])
+    assert less["drained"] is True
+    assert version_of(lab) == "green"
+
+
+def test_a_failed_proof_puts_all_earlier_targets_back(lab: Lab) -> None:
+    both = [lab.blue.url, lab.green.url]
+    run_play([lab.task(urls=both)]).ok()
+    play = lab.play(url=lab.green.url, prove_fields={"version": "v24"}, prove_timeout=0.1)
+    assert f"Demo goes to {lab.blue.url} and {lab.green.url}." in play[0].msg
+    assert lab.proxy.api("GET", "/demo").json()["urls"] == both
+
+
+class SeedProxy:
+    """A proxy as the demo's original is: one address, POST alone, no drain and no tags."""
+
+    def __init__(self) -> None:
+        self.url: str | None = None
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path != "/services/demo":
+                    self._say(404, b"Cannot GET")
+                    return
+                entry = {"url": {"url": outer.url, "name": "demo"}} if outer.url else {}
+                self._say(200, json.dumps(entry).encode())
+
+            def do_POST(self) -> None:
+                outer.url = unquote(self.path.removeprefix("/services/demo/"))
+                self._say(200, b'{"success": true}')
+
+            def do_PUT(self) -> None:
+                self._say(404, b"Cannot PUT")
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Say nothing."""
+
+            def _say(self, status: int, body: bytes) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+        self.thread.start()
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join(PATIENCE)
+
+
+@pytest.fixture
+def seed_proxy() -> Iterator[SeedProxy]:
+    proxy = SeedProxy()
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+
+
+def test_the_original_proxy_takes_one_target_and_refuses_several(
+    lab: Lab, seed_proxy: SeedProxy
+) -> None:
+    options = {"api_url": seed_proxy.api_url, "prove_path": "", "drain_timeout": 0}
+    play = lab.play(url=lab.blue.url, **options).ok()
+    assert (play[0]["previous_url"], play[0]["urls"]) == (None, [lab.blue.url])
+    play = lab.play(urls=[lab.blue.url, lab.green.url], **options)
+    assert "takes one address for demo, and not 2" in play[0].msg
+    assert f"Demo goes to {lab.blue.url}." in play[0].msg
+    assert seed_proxy.url == lab.blue.url
+
+
 BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"url": "ftp://127.0.0.1"}, "is not an http or https address"),
     ({"url": "http://127.0.0.1/?a=b"}, "must not have a query"),
@@ -172,6 +272,10 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"url": "http://127.0.0.1", "prove_path": "health"}, "must begin with a slash"),
     ({"url": "http://127.0.0.1", "prove_path": "", "prove_fields": {"a": 1}}, "needs prove_path"),
     ({"prove_path": "/"}, "missing: url"),
+    ({"urls": []}, "urls must name one address at least"),
+    ({"urls": ["http://127.0.0.1:1", "http://127.0.0.1:1/"]}, "names an address twice"),
+    ({"urls": ["http://127.0.0.1:1", "ftp://x"]}, "is not an http or https address"),
+    ({"url": "http://127.0.0.1", "urls": ["http://127.0.0.1"]}, "mutually exclusive: url|urls"),
 ]
 
 

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit, urlunsplit
 
+from ..change import OnUndo
 from ..errors import DeliveryError
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -21,12 +23,23 @@ class RouterError(DeliveryError):
     kind = "router"
 
 
+class Overtaken(RouterError):
+    """Somebody else switched the same service meanwhile."""
+
+    kind = "overtaken"
+
+
 @dataclass(frozen=True)
 class Route:
-    """Where a service's traffic goes; ``url`` is None where the router does not know the name."""
+    """Where a service's traffic goes; ``urls`` is empty where the router does not know the name."""
 
     service: str
-    url: str | None
+    urls: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str | None:
+        """Return the first address, which is the only one of most services."""
+        return self.urls[0] if self.urls else None
 
 
 class Router(Protocol):
@@ -42,8 +55,12 @@ class Router(Protocol):
     def observe(self, service: str) -> Route:
         """Ask where the traffic goes now."""
 
-    def switch(self, service: str, url: str) -> None:
-        """Send every request to *url* that comes after this has returned."""
+    def switch(self, service: str, urls: Sequence[str]) -> None:
+        """Spread every request over *urls*, one at least, that comes after this has returned.
+
+        :raises Overtaken: the router has refused, since the service is no longer what the last
+            ``observe`` saw. Routers that cannot tell do as they are told.
+        """
 
     def remove(self, service: str) -> None:
         """Forget the service; satisfied where it is not known."""
@@ -58,11 +75,32 @@ class Router(Protocol):
         """Return the address at which clients reach the service through the router."""
 
 
+@runtime_checkable
+class Preparing(Protocol):
+    """A router that needs time before it can send traffic to new targets, to see them healthy."""
+
+    def prepare(self, service: str, urls: Sequence[str], on_undo: OnUndo) -> None:
+        """Do what takes time, without giving *urls* traffic; it may be interrupted."""
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """A router that does not count requests, and knows what time they get to end."""
+
+    def drains_in(self, service: str) -> float:
+        """Return the seconds until the requests on former targets have had that time."""
+
+
 def same_address(one: str | None, other: str | None) -> bool:
     """Tell whether two addresses mean the same target, however they are spelled."""
     if one is None or other is None:
         return one is other
     return normal(one) == normal(other)
+
+
+def same_targets(some: Sequence[str], others: Sequence[str]) -> bool:
+    """Tell whether two sets of addresses mean the same targets, in whatever order."""
+    return sorted(map(normal, some)) == sorted(map(normal, others))
 
 
 def normal(url: str) -> str:

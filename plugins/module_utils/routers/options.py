@@ -9,13 +9,13 @@ A further router is one file beside this one and one row in ``ROUTERS``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import DeliveryError
 from ..http import Http, check_url
 from ..probe import Expectation
-from .base import Router
+from .base import Preparing, Router, normal
 from .plan import Wanted
 from .registry import Registry
 from .switch import Check, RouteChange
@@ -62,30 +62,51 @@ def change_of(params: dict[str, Any]) -> RouteChange:
         if params[name] and not params[name].startswith("/"):
             raise DeliveryError(f"{name} must begin with a slash: {params[name]}")
     router = router_of(params)
-    url = target_of(params)
-    proof = proof_of(params, router) if url else None
-    wanted = Wanted(params["service"], url, proof is not None, not router.durable)
-    return RouteChange(router, wanted, health=health_of(params, url), proof=proof)
+    urls = targets_of(params)
+    proof = proof_of(params, router) if urls else None
+    wanted = Wanted(
+        params["service"],
+        urls,
+        prove=proof is not None,
+        persist=not router.durable,
+        prepare=isinstance(router, Preparing),
+    )
+    return RouteChange(router, wanted, health=health_of(params, urls), proof=proof)
 
 
-def target_of(params: dict[str, Any]) -> str | None:
-    """Return the address that shall get the traffic; None for ``state: absent``."""
+def targets_of(params: dict[str, Any]) -> tuple[str, ...]:
+    """Return the addresses that shall get the traffic; none for ``state: absent``."""
     if params["state"] == "absent":
-        return None
-    url = check_url(params["url"], "url")
+        return ()
+    if params.get("urls") is None:
+        return (checked_target(params["url"], "url"),)
+    urls = tuple(checked_target(url, "urls") for url in params["urls"])
+    if not urls:
+        raise DeliveryError(
+            "urls must name one address at least",
+            next_step="Give state: absent to take the service out of the router.",
+        )
+    if len({normal(url) for url in urls}) != len(urls):
+        raise DeliveryError(f"urls names an address twice: {', '.join(urls)}")
+    return urls
+
+
+def checked_target(given: str, what: str) -> str:
+    """Return an address that a router can take."""
+    url = check_url(given, what)
     if "?" in url or "#" in url or not url.isascii() or not url.isprintable() or " " in url:
         raise DeliveryError(
-            f"url {url!r} must not have a query, a fragment, spaces or characters beyond ASCII"
+            f"{what} {url!r} must not have a query, a fragment, spaces or characters beyond ASCII"
         )
     return url
 
 
-def health_of(params: dict[str, Any], url: str | None) -> Check | None:
-    """Return the health check of the new target, where one is wanted."""
-    if url is None or not params["health_path"]:
-        return None
+def health_of(params: dict[str, Any], urls: Sequence[str]) -> dict[str, Check]:
+    """Return the health check of each target, where one is wanted."""
+    if not params["health_path"]:
+        return {}
     expected = Expectation(params["health_path"], tuple(params["health_status"]))
-    return Check(http_to(url, params), expected, params["health_timeout"])
+    return {url: Check(http_to(url, params), expected, params["health_timeout"]) for url in urls}
 
 
 def proof_of(params: dict[str, Any], router: Router) -> Check | None:

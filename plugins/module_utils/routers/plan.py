@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..change import Step
-from .base import Route, same_address
+from ..errors import enumerate_words
+from .base import Route, same_targets
 
+PREPARE = "prepare"
 SWITCH = "switch"
 REMOVE = "remove"
 PROVE = "prove"
@@ -22,26 +24,34 @@ PERSIST = "persist"
 class Wanted:
     """Where the traffic of a service shall go.
 
-    :param url: None for nowhere: the service is removed.
+    :param urls: empty for nowhere: the service is removed.
     :param prove: whether the switch is proved through the router before it is kept.
     :param persist: whether the router must be told to keep it over a restart.
+    :param prepare: whether the router takes its time to see new targets healthy.
     """
 
     service: str
-    url: str | None
+    urls: tuple[str, ...] = ()
     prove: bool = False
     persist: bool = False
+    prepare: bool = False
 
 
 def plan(observed: Route, wanted: Wanted) -> Sequence[Step]:
     """Return the steps from *observed* to *wanted*; none where the traffic goes there already."""
-    if same_address(observed.url, wanted.url):
+    if same_targets(observed.urls, wanted.urls):
         return []
-    if wanted.url is None:
-        steps = [Step(REMOVE, f"remove {wanted.service}, which is at {observed.url}")]
+    before, after = enumerate_words(observed.urls), enumerate_words(wanted.urls)
+    if not after:
+        steps = [Step(REMOVE, f"remove {wanted.service}, which is at {before}")]
     else:
-        before = f" instead of {observed.url}" if observed.url else ""
-        steps = [Step(SWITCH, f"send {wanted.service} to {wanted.url}{before}")]
+        instead = f" instead of {before}" if before else ""
+        steps = []
+        if wanted.prepare:
+            # Whoever locks something for the switch does this first.
+            text = f"have the router see that {after} is healthy"
+            steps.append(Step(PREPARE, text, {"early": True}))
+        steps.append(Step(SWITCH, f"send {wanted.service} to {after}{instead}"))
         if wanted.prove:
             steps.append(Step(PROVE, f"prove {wanted.service} through the router"))
     if wanted.persist:
@@ -51,6 +61,6 @@ def plan(observed: Route, wanted: Wanted) -> Sequence[Step]:
 
 def where(route: Route) -> str:
     """Say in a few words where the traffic goes."""
-    if route.url is None:
+    if not route.urls:
         return f"{route.service} is registered nowhere"
-    return f"{route.service} goes to {route.url}"
+    return f"{route.service} goes to {enumerate_words(route.urls)}"

@@ -4,20 +4,25 @@
 
 """The demo proxy's registry: registrations over HTTP, effective at once.
 
-The API is that of the continuous-deployment demo with its ``/services/NAME`` resource, and one
-addition of our own proxy, ``/services/NAME/drain``. The API has no compare-and-set: of two callers
-at once the last one wins, which is why the switch reads back what it wrote.
+The API is that of the continuous-deployment demo with its ``/services/NAME`` resource. Our own
+proxy adds ``/services/NAME/drain``, several addresses by ``PUT``, and entity tags, by which it
+refuses the second of two callers. The demo's original has none of these: there the last of two
+callers wins, which is why the switch reads back what it wrote.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ..deadline import Deadline
+from ..errors import enumerate_words
 from ..http import Http, HttpError
-from .base import Route, RouterError
+from .base import Overtaken, Route, RouterError, same_targets
+from .plan import where
 
 if TYPE_CHECKING:
     from requests import Response
@@ -27,6 +32,9 @@ NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 RESERVED = frozenset({"services", ".", ".."})
 NOT_FOUND = 404
 METHOD_NOT_ALLOWED = 405
+PRECONDITION_FAILED = 412
+# What a proxy without PUT may answer to it.
+NO_PUT = (NOT_FOUND, METHOD_NOT_ALLOWED, 501)
 
 
 class Registry:
@@ -41,35 +49,46 @@ class Registry:
     def __init__(self, http: Http, timeout: float) -> None:
         self.http = http
         self.timeout = timeout
+        # The entity tag of each service as it was last observed; a switch holds for that only.
+        self.seen: dict[str, str] = {}
 
     def observe(self, service: str) -> Route:
         """Ask where the traffic goes now.
 
         :raises RouterError: the answer is not one of this API.
         """
-        document = self._call("GET", self._path(service), missing=True)
+        path = self._path(service)
+        response = self.http.request("GET", path, deadline=Deadline(self.timeout))
+        document = self._read(response, f"GET {path}", missing=True)
+        self._remember(service, response)
         if not document:
-            return Route(service, None)
+            return Route(service)
         entry = document.get("url")
         url = entry.get("url") if isinstance(entry, dict) else None
-        if not isinstance(url, str) or not url:
-            raise self._unknown(f"GET {self._path(service)}")
-        return Route(service, url)
+        # A proxy that knows of one address only does not list it.
+        urls = document.get("urls", [url])
+        if not isinstance(urls, list) or not urls or not all(map(_is_text, urls)):
+            raise self._unknown(f"GET {path}")
+        return Route(service, tuple(urls))
 
-    def switch(self, service: str, url: str) -> None:
-        """Register *url*.
+    def switch(self, service: str, urls: Sequence[str]) -> None:
+        """Register *urls*: in one call by PUT where the proxy has shown that it is ours.
 
-        :raises RouterError: the proxy did not confirm it.
+        :raises Overtaken: the proxy refused, since somebody else has switched meanwhile.
+        :raises RouterError: the proxy did not confirm it, or cannot take several.
         """
-        path = f"{self._path(service)}/{quote(url, safe='')}"
-        self._confirmed("POST", path, service)
+        path = self._path(service)
+        if len(urls) == 1 and service not in self.seen:
+            self._confirmed("POST", f"{path}/{quote(urls[0], safe='')}", service, urls)
+        else:
+            self._confirmed("PUT", path, service, urls)
 
     def remove(self, service: str) -> None:
         """Remove the registration.
 
         :raises RouterError: the proxy did not confirm it.
         """
-        self._confirmed("DELETE", self._path(service), service, missing=True)
+        self._confirmed("DELETE", self._path(service), service, ())
 
     def in_flight(self, service: str) -> int | None:
         """Count the requests on former targets; None for a proxy that has no drain resource."""
@@ -77,7 +96,7 @@ class Registry:
         response = self.http.request("GET", path, deadline=Deadline(self.timeout))
         if response.status_code in (NOT_FOUND, METHOD_NOT_ALLOWED):
             return None
-        count = self._document(response, f"GET {path}").get("in_flight")
+        count = self._read(response, f"GET {path}").get("in_flight")
         return count if isinstance(count, int) and not isinstance(count, bool) else None
 
     def persist(self, service: str) -> None:
@@ -95,9 +114,26 @@ class Registry:
             )
         return f"/services/{service}"
 
-    def _confirmed(self, method: str, path: str, service: str, missing: bool = False) -> None:
-        # Both may be repeated: registering or removing twice is doing it once.
-        document = self._call(method, path, missing=missing, repeat=True)
+    def _confirmed(self, method: str, path: str, service: str, urls: Sequence[str]) -> None:
+        headers = {"If-Match": self.seen[service]} if service in self.seen else {}
+        body = None
+        if method == "PUT":
+            headers["Content-Type"] = "application/json"
+            body = json.dumps({"urls": list(urls)}).encode()
+        # Each may be repeated: registering or removing twice is doing it once.
+        response = self.http.request(
+            method, path, deadline=Deadline(self.timeout), data=body, headers=headers, repeat=True
+        )
+        if response.status_code == PRECONDITION_FAILED:
+            self._refused(service, urls)
+            return
+        if method == "PUT" and len(urls) > 1 and response.status_code in NO_PUT:
+            raise RouterError(
+                f"{self.http.name} takes one address for {service}, and not {len(urls)}",
+                next_step="Update the proxy to one that knows PUT /services/NAME.",
+            )
+        missing = method == "DELETE"
+        document = self._read(response, f"{method} {path}", missing=missing)
         # Nothing to remove is as good as removed.
         if document.get("success") is not True and not (missing and not document):
             reason = _reason(document)
@@ -105,19 +141,34 @@ class Registry:
                 f"{self.http.name} did not confirm {method} for {service}"
                 + (f": {reason}" if reason else "")
             )
+        self._remember(service, response)
 
-    def _call(
-        self, method: str, path: str, *, missing: bool, repeat: bool | None = None
-    ) -> dict[str, Any]:
-        """Send one request and return its JSON object; {} for a 404 where *missing* allows it."""
-        response = self.http.request(method, path, deadline=Deadline(self.timeout), repeat=repeat)
-        request = f"{method} {path}"
+    def _refused(self, service: str, urls: Sequence[str]) -> None:
+        """Look who has been there first; satisfied where it was this call, answered too late.
+
+        :raises Overtaken: it was somebody else.
+        """
+        now = self.observe(service)
+        if not same_targets(now.urls, urls):
+            raise Overtaken(
+                f"somebody else changed the route meanwhile: {where(now)}, so "
+                f"{self.http.name} refused to send it to {enumerate_words(urls) or 'nowhere'}",
+                next_step="Find out who deploys, and deploy again.",
+            )
+
+    def _remember(self, service: str, response: Response) -> None:
+        tag = response.headers.get("ETag", "")
+        # A weak tag cannot be matched (RFC 9110, 13.1.1); a cache or a filter may have made it so.
+        if tag.startswith('"'):
+            self.seen[service] = tag
+        else:
+            self.seen.pop(service, None)
+
+    def _read(self, response: Response, request: str, missing: bool = False) -> dict[str, Any]:
+        """Return the answer's JSON object; {} for a 404 where *missing* allows it."""
         if missing and response.status_code == NOT_FOUND:
             self._object(response, request)
             return {}
-        return self._document(response, request)
-
-    def _document(self, response: Response, request: str) -> dict[str, Any]:
         if not 200 <= response.status_code < 300:
             try:
                 reason = _reason(self.http.json(response))
@@ -141,6 +192,10 @@ class Registry:
             f"{self.http.name} answered {request} with JSON that is not the registry's",
             next_step="Check that api_url is the demo proxy's.",
         )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def _reason(document: Any) -> str:

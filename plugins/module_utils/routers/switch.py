@@ -6,16 +6,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..change import OnUndo, Step
 from ..deadline import Deadline, Pace, wait_for
-from ..errors import DeliveryError, TimeoutExceeded
+from ..errors import DeliveryError, TimeoutExceeded, enumerate_words
 from ..http import Http
 from ..probe import Expectation, Unhealthy, wait_healthy
-from .base import Route, Router, RouterError, same_address
-from .plan import PERSIST, PROVE, REMOVE, SWITCH, Wanted, plan, where
+from ..signals import uninterrupted
+from .base import Overtaken, Preparing, Route, Router, RouterError, Timed, same_targets
+from .plan import PERSIST, PREPARE, PROVE, REMOVE, SWITCH, Wanted, plan, where
 
 DRAIN_PACE = Pace(interval=0.5, first=0.0)
 
@@ -24,12 +25,6 @@ class Unproved(DeliveryError):
     """The router was switched, and what it then answered is not what was expected."""
 
     kind = "unproved"
-
-
-class Overtaken(DeliveryError):
-    """Somebody else switched the same service meanwhile."""
-
-    kind = "overtaken"
 
 
 class NotDrained(DeliveryError):
@@ -59,17 +54,21 @@ class Check:
 
 @dataclass(frozen=True)
 class Drained:
-    """What a drain came to; both are None where the router cannot tell."""
+    """What a drain came to; both are None where the router cannot tell.
+
+    :param lasts: the seconds that requests may still last, where only time tells.
+    """
 
     drained: bool | None
     in_flight: int | None
     seconds: float
+    lasts: float | None = None
 
 
 class RouteChange:
     """Bring one service of a router to *wanted*.
 
-    :param health: asked of the new target itself before anything is changed.
+    :param health: for each address what is asked of it before it gets traffic.
     :param proof: asked through the router after the switch.
     """
 
@@ -78,28 +77,30 @@ class RouteChange:
         router: Router,
         wanted: Wanted,
         *,
-        health: Check | None = None,
+        health: Mapping[str, Check] | None = None,
         proof: Check | None = None,
     ) -> None:
         self.router = router
         self.wanted = wanted
-        self.health = health
+        self.health = health or {}
         self.proof = proof
         self.previous: Route | None = None
 
     def observe(self) -> Route:
-        """Ask the router, and where there is something to switch, the new target for its health.
+        """Ask the router, and what does not have traffic yet and shall get it, for its health.
 
-        :raises Unhealthy: the new target is not healthy.
+        :raises Unhealthy: a new target is not healthy.
         """
         try:
             route = self.router.observe(self.wanted.service)
         except DeliveryError as error:
             raise error.with_stands("Nothing was changed.") from error.__cause__
         self.previous = route
-        if self.health is not None and plan(route, self.wanted):
+        for url, check in self.health.items():
+            if any(same_targets([url], [had]) for had in route.urls):
+                continue
             try:
-                self.health.run()
+                check.run()
             except DeliveryError as error:
                 error.next_step = error.next_step or "See why the new target is not healthy."
                 raise error.with_stands(f"Nothing was changed: {where(route)}.") from error
@@ -112,20 +113,34 @@ class RouteChange:
     def apply(self, step: Step, on_undo: OnUndo) -> None:
         """Run one step."""
         service = self.wanted.service
-        before = self.previous or Route(service, None)
         if step.action in (SWITCH, REMOVE):
-            # Noted first: a request whose answer is lost may have been carried out.
-            on_undo(lambda: self._put_back(before), where(before))
-        if step.action == SWITCH and self.wanted.url is not None:
-            self.router.switch(service, self.wanted.url)
+            self._tell(on_undo)
             self._read_back()
-        elif step.action == REMOVE:
-            self.router.remove(service)
-            self._read_back()
+        elif step.action == PREPARE and isinstance(self.router, Preparing):
+            self.router.prepare(service, self.wanted.urls, on_undo)
         elif step.action == PROVE:
             self.prove()
         elif step.action == PERSIST:
             self.router.persist(service)
+
+    def _tell(self, on_undo: OnUndo) -> None:
+        service = self.wanted.service
+        before = self.previous or Route(service)
+        refused = False
+        # No signal between the router's answer and the note of it.
+        with uninterrupted():
+            try:
+                if self.wanted.urls:
+                    self.router.switch(service, self.wanted.urls)
+                else:
+                    self.router.remove(service)
+            except Overtaken as error:
+                refused = True
+                raise error.with_stands("The router was left as it is.") from error.__cause__
+            finally:
+                # Also after a failure: a request whose answer is lost may have been carried out.
+                if not refused:
+                    on_undo(lambda: self._put_back(before), where(before))
 
     def verify(self, observed: Route, applied: Sequence[Step]) -> Route:
         """Read back once more, since somebody may have switched during the proof."""
@@ -137,7 +152,7 @@ class RouteChange:
 
     def expected(self, observed: Route, steps: Sequence[Step]) -> str:
         """Show where it will go."""
-        return self.describe(Route(observed.service, self.wanted.url) if steps else observed)
+        return self.describe(Route(observed.service, self.wanted.urls) if steps else observed)
 
     def prove(self) -> bool:
         """Ask through the router; return whether there was something to ask.
@@ -175,7 +190,18 @@ class RouteChange:
             wait_for(look, deadline=deadline, pace=DRAIN_PACE, what="the drain")
         except TimeoutExceeded:
             return Drained(False, left, deadline.elapsed)
+        if left is None and isinstance(self.router, Timed):
+            return self._wait_out(self.router, deadline)
         return Drained(None if left is None else True, left, deadline.elapsed)
+
+    def _wait_out(self, router: Timed, deadline: Deadline) -> Drained:
+        try:
+            lasts = router.drains_in(self.wanted.service)
+        except DeliveryError:
+            return Drained(None, None, deadline.elapsed)
+        enough = lasts <= deadline.remaining
+        deadline.sleep(min(lasts, deadline.remaining))
+        return Drained(True if enough else None, None, deadline.elapsed, None if enough else lasts)
 
     def _read_back(self) -> Route:
         """Return the route.
@@ -184,30 +210,30 @@ class RouteChange:
         :raises RouterError: the router confirmed a switch that it did not make.
         """
         route = self.router.observe(self.wanted.service)
-        if same_address(route.url, self.wanted.url):
+        if same_targets(route.urls, self.wanted.urls):
             return route
-        if self.previous is not None and same_address(route.url, self.previous.url):
+        if self.previous is not None and same_targets(route.urls, self.previous.urls):
             raise RouterError(
                 f"the router confirmed the change, and yet {where(route)}",
                 next_step="Read the router's log.",
             )
         raise Overtaken(
             f"somebody else changed the route meanwhile: {where(route)}, "
-            f"not {self.wanted.url or 'removed'}",
-            next_step="Find out who deploys, and keep deploys apart with deploy_lock: this router "
-            "cannot refuse the second of two callers.",
+            f"not {enumerate_words(self.wanted.urls) or 'removed'}",
+            next_step="Find out who deploys, and keep deploys apart with deploy_lock.",
         )
 
     def _put_back(self, before: Route) -> None:
         service = self.wanted.service
         now = self.router.observe(service)
-        if same_address(now.url, before.url):
+        if same_targets(now.urls, before.urls):
             return
-        if not same_address(now.url, self.wanted.url):
+        if not same_targets(now.urls, self.wanted.urls):
             raise Overtaken(f"left as it is, since somebody else changed it: {where(now)}")
-        if before.url is None:
-            self.router.remove(service)
+        if before.urls:
+            self.router.switch(service, before.urls)
         else:
-            self.router.switch(service, before.url)
-        if not same_address(self.router.observe(service).url, before.url):
-            raise RouterError(f"the router did not take {before.url or 'the removal'} back")
+            self.router.remove(service)
+        if not same_targets(self.router.observe(service).urls, before.urls):
+            what = enumerate_words(before.urls) or "the removal"
+            raise RouterError(f"the router did not take {what} back")

@@ -55,10 +55,10 @@ OPTIONS = {
     "drain_timeout": 30.0,
     "rounds": 3,
 }
-BEFORE = Handover(Route("portal", "http://live.test"))
+BEFORE = Handover(Route("portal", ("http://live.test",)))
 LOCK = Lock("abc", datetime(2026, 1, 2, tzinfo=UTC))
 AFTER = Handover(
-    Route("portal", "http://candidate.test"), LOCK, Imported(7, "f00d", "1", "", LOCK), 1.23456
+    Route("portal", ("http://candidate.test",)), LOCK, Imported(7, "f00d", "1", "", LOCK), 1.23456
 )
 DONE = Outcome(True, BEFORE, AFTER, [{"step": "one", "seconds": 1.0}], {"before": "", "after": ""})
 
@@ -221,11 +221,11 @@ def test_the_options_reach_the_parts_of_the_pass() -> None:
 @pytest.mark.parametrize("url", ["http://live.test", "http://LIVE.test:80/"])
 def test_the_live_portal_is_known_however_it_is_spelled(url: str) -> None:
     change = portal_switch.change_from(OPTIONS, False)
-    assert change.check_route(Route("portal", url)) is None
+    assert change.check_route(Route("portal", (url,))) is None
 
 
 @pytest.mark.parametrize("url", ["http://third.test", None])
 def test_what_has_not_the_traffic_is_not_carried(url: str | None) -> None:
     change = portal_switch.change_from(OPTIONS, False)
     with pytest.raises(DeliveryError, match=r"not to api_url http://live\.test, so"):
-        change.check_route(Route("portal", url))
+        change.check_route(Route("portal", () if url is None else (url,)))

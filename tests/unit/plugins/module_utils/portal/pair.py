@@ -279,13 +279,13 @@ class ModelRouter:
         self.world = world
 
     def observe(self, service: str) -> Route:
-        route = self.world.call("router observe", lambda: Route(service, self.world.routed))
+        route = self.world.call("router observe", lambda: Route(service, (self.world.routed,)))
         assert isinstance(route, Route)
         return route
 
-    def switch(self, service: str, url: str) -> None:
+    def switch(self, service: str, urls: Sequence[str]) -> None:
         def register() -> None:
-            self.world.routed = url
+            (self.world.routed,) = urls
 
         self.world.call("router switch", register)
 

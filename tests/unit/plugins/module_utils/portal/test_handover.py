@@ -84,7 +84,7 @@ def do(world: World, *, proof_fails: bool = False, drain_timeout: float = 30.0) 
         archive = f"{folder}/archive"
         route = RouteChange(
             ModelRouter(world),
-            Wanted("portal", CANDIDATE, prove=True),
+            Wanted("portal", (CANDIDATE,), prove=True),
             proof=cast(Check, ModelProof(world, proof_fails)),
         )
         patience = Patience()
@@ -115,7 +115,7 @@ def do(world: World, *, proof_fails: bool = False, drain_timeout: float = 30.0) 
         except DeliveryError as raised:
             error = raised
         left = [path.name for path in Path(folder).iterdir() if path.suffix == ".part"]
-        assert checked == [Route("portal", LIVE)] or world.calls[1:] in ([], ["candidate key"])
+        assert checked == [Route("portal", (LIVE,))] or world.calls[1:] in ([], ["candidate key"])
     return Pass(world, change, outcome, error, left)
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -43,9 +43,10 @@ class FakeRouter:
         self.after_switch: Callable[[], None] = lambda: None
 
     def observe(self, service: str) -> Route:
-        return Route(service, self.url)
+        return Route(service, () if self.url is None else (self.url,))
 
-    def switch(self, service: str, url: str) -> None:
+    def switch(self, service: str, urls: Sequence[str]) -> None:
+        (url,) = urls
         self.told.append(("switch", url))
         self.url = url
         self.after_switch()
@@ -89,8 +90,8 @@ def change(
 ) -> RouteChange:
     return RouteChange(
         router,
-        Wanted("demo", url, prove=proof is not None, persist=True),
-        health=None if health is None else FakeCheck(health),
+        Wanted("demo", () if url is None else (url,), proof is not None, persist=True),
+        health=None if health is None else {url or "": FakeCheck(health)},
         proof=None if proof is None else FakeCheck(proof),
     )
 
@@ -166,11 +167,54 @@ def test_a_route_that_somebody_else_set_meanwhile_is_left_alone() -> None:
     assert "deploy_lock" in str(caught.value)
 
 
+@pytest.mark.parametrize("url", [GREEN, None])
+def test_a_switch_that_the_router_refuses_has_changed_nothing(url: str | None) -> None:
+    class Refusing(FakeRouter):
+        def switch(self, service: str, urls: Sequence[str]) -> None:
+            self.told.append(("refused", urls[0]))
+            raise Overtaken(f"somebody else was first: demo goes to {OTHER}")
+
+        def remove(self, service: str) -> None:
+            self.switch(service, [""])
+
+    router = Refusing(BLUE)
+    with pytest.raises(Overtaken) as caught:
+        run(change(router, url))
+    assert router.told == [("refused", url or "")]
+    assert str(caught.value) == (
+        f"somebody else was first: demo goes to {OTHER}. The router was left as it is."
+    )
+
+
+def test_only_what_has_no_traffic_yet_is_asked_for_its_health() -> None:
+    class Many(FakeRouter):
+        urls: tuple[str, ...] = (BLUE, OTHER)
+
+        def observe(self, service: str) -> Route:
+            return Route(service, self.urls)
+
+        def switch(self, service: str, urls: Sequence[str]) -> None:
+            self.urls = tuple(urls)
+
+    router = Many(BLUE)
+    wanted = Wanted("demo", (GREEN, BLUE))
+    sick = {BLUE: FakeCheck(False), GREEN: FakeCheck(False)}
+    with pytest.raises(Unhealthy, match=f"Nothing was changed: demo goes to {BLUE} and {OTHER}"):
+        run(RouteChange(router, wanted, health=sick))
+    half = {BLUE: FakeCheck(False), GREEN: FakeCheck(True)}
+    outcome = run(RouteChange(router, wanted, health=half))
+    assert outcome.after.urls == (GREEN, BLUE)
+    assert outcome.diff["after"] == f"demo goes to {GREEN} and {BLUE}\n"
+    # The order of the targets means nothing, and neither is asked now.
+    back = RouteChange(router, Wanted("demo", (BLUE, GREEN)), health=sick)
+    assert not run(back).changed
+
+
 def test_a_switch_during_the_proof_is_noticed() -> None:
     router = FakeRouter(BLUE)
     proof = FakeCheck(True, before=lambda: setattr(router, "url", OTHER))
     with pytest.raises(Overtaken):
-        run(RouteChange(router, Wanted("demo", GREEN, prove=True), proof=proof))
+        run(RouteChange(router, Wanted("demo", (GREEN,), prove=True), proof=proof))
     assert router.url == OTHER
 
 
