@@ -1,0 +1,222 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A service on an engine: what is wanted, what stands, and by which labels it is known again.
+
+A container's labels cannot be changed once it is made, its name can: one that bears the mark
+:data:`UNPROVED` is a candidate that nobody has tested, and is cleared away where it was left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..engine.container import Container
+from ..routers.base import same_address
+
+LABEL = "immutable.delivery."
+SERVICE = f"{LABEL}service"
+RELEASE = f"{LABEL}release"
+DIGEST = f"{LABEL}digest"
+CONFIG = f"{LABEL}config"
+# What a later repair needs to say what should stand.
+IMAGE = f"{LABEL}image"
+INSTANCES = f"{LABEL}instances"
+ROUTE = f"{LABEL}route"
+# What a container is for, where it is no instance: "tests" or "rehearsal".
+HELPS = f"{LABEL}helps"
+TESTS = "tests"
+REHEARSAL = "rehearsal"
+
+UNPROVED = ".candidate"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """All that makes two containers of one image differ; part of a release's identity.
+
+    ``memory`` is in bytes and ``stop_timeout`` in seconds. A field added later must be empty by
+    default, so that what stands already keeps its identity.
+    """
+
+    container_port: int
+    published_port: int | None = None
+    bind_address: str = "0.0.0.0"
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    volumes: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    networks: tuple[str, ...] = ()
+    extra_hosts: Mapping[str, str] = field(default_factory=dict)
+    user: str = ""
+    memory: int = 0
+    cpus: float = 0.0
+    restart_policy: str = "unless-stopped"
+    stop_timeout: int = 30
+
+    @property
+    def digest(self) -> str:
+        """Return a hash of it, in hex."""
+        told = {name: value for name, value in asdict(self).items() if value}
+        text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the options ask for, before the image's digest is known.
+
+    :param address: the host name under which published ports are reached.
+    :param route: the service's name at the router; empty where there is no router.
+    :param health_path: asked of each instance; empty for what the engine's own check says.
+    :param rehearse: whether a release for a fixed port is tried on another port first.
+    """
+
+    name: str
+    shape: Shape | None
+    instances: int = 1
+    address: str = "127.0.0.1"
+    route: str = ""
+    health_path: str = ""
+    tested: bool = False
+    rehearse: bool = True
+    keep_releases: int = 1
+
+    @property
+    def fixed_port(self) -> int | None:
+        """The host's port where it is given, and not picked by the engine."""
+        return self.shape.published_port if self.shape else None
+
+
+@dataclass(frozen=True)
+class Release:
+    """One version of a service: an image and a configuration."""
+
+    digest: str
+    config: str
+
+    @property
+    def id(self) -> str:
+        """Return its name, which is the same wherever and whenever it is deployed."""
+        return f"{self.digest.removeprefix('sha256:')[:12]}-{self.config[:8]}"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A container that bears the service's name in its labels.
+
+    :param url: where it is reached; None while it does not run.
+    :param well: whether it runs and neither the engine nor a question of ours says otherwise.
+    """
+
+    id: str
+    name: str
+    release: str
+    digest: str = ""
+    config: str = ""
+    image: str = ""
+    helps: str = ""
+    running: bool = False
+    well: bool = False
+    status: str = ""
+    started: str = ""
+    url: str | None = None
+
+    @property
+    def unproved(self) -> bool:
+        """Whether nobody has said yet that it works."""
+        return self.name.endswith(UNPROVED)
+
+    def among(self, urls: tuple[str, ...]) -> bool:
+        """Tell whether one of *urls* leads to it."""
+        return self.url is not None and any(same_address(self.url, url) for url in urls)
+
+
+def member_of(container: Container, wanted: Wanted, ill: bool = False) -> Member:
+    """Return what matters of a container.
+
+    :param ill: it does not answer as a healthy one would.
+    """
+    labels = container.labels
+    port = _port(container, wanted)
+    return Member(
+        id=container.id,
+        name=container.name,
+        release=labels.get(RELEASE, ""),
+        digest=labels.get(DIGEST, ""),
+        config=labels.get(CONFIG, ""),
+        image=labels.get(IMAGE, ""),
+        helps=labels.get(HELPS, ""),
+        running=container.running,
+        # A check that has not come to a result yet says nothing against it.
+        well=container.running and container.health != "unhealthy" and not ill,
+        status=container.health or container.status,
+        started=container.started or container.created,
+        url=url_at(wanted.address, port) if container.running and port else None,
+    )
+
+
+def _port(container: Container, wanted: Wanted) -> int | None:
+    """Return the published port; an earlier release may have had another port inside."""
+    if wanted.shape and (port := container.host_port(wanted.shape.container_port)):
+        return port
+    return next((ports[0] for ports in container.ports.values() if ports), None)
+
+
+def url_at(address: str, port: int) -> str:
+    """Return the address of an instance."""
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What stands.
+
+    :param route: where the router sends the traffic; None where there is no router, or where it is
+        away and may be.
+    :param image_here: whether the engine has the image already.
+    """
+
+    members: tuple[Member, ...] = ()
+    route: tuple[str, ...] | None = None
+    release: Release | None = None
+    image_here: bool = True
+
+
+def instances(observed: Observed) -> list[Member]:
+    """Return the containers that are instances, proved or live, not helpers or left candidates."""
+    route = observed.route or ()
+    return [
+        member
+        for member in observed.members
+        if not member.helps and (not member.unproved or member.among(route))
+    ]
+
+
+def live(observed: Observed) -> list[Member]:
+    """Return who has the traffic: those the router says, or the release that was started last."""
+    known = instances(observed)
+    if observed.route is not None:
+        return [member for member in known if member.among(observed.route)]
+    running = [member for member in known if member.running]
+    newest = max(running or known, key=lambda member: member.started, default=None)
+    return [m for m in running if newest is not None and m.release == newest.release]
+
+
+def as_data(member: Member) -> dict[str, Any]:
+    """Return a container as modules show it."""
+    return {
+        "id": member.id,
+        "name": member.name,
+        "url": member.url,
+        "release": member.release,
+        "digest": member.digest,
+        "image": member.image,
+        "running": member.running,
+        "status": member.status,
+    }

@@ -1,0 +1,285 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From the module's options to a deploy, each checked before anything is asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..engine.client import connect
+from ..engine.options import ENGINE_OPTIONS, Connection
+from ..errors import DeliveryError
+from ..http import Http
+from ..probe import Expectation
+from ..routers.options import router_of
+from ..routers.registry import NAME as ROUTE_NAME
+from ..routers.switch import Check
+from .containers import Engine
+from .deploy import Deploy
+from .image import Images, Reference
+from .model import Shape, Wanted
+from .observe import Observer
+from .routing import Routing
+from .testing import Tests
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "image": {"type": "str"},
+    "pull": {"type": "str", "choices": ["missing", "never"], "default": "missing"},
+    "registry_username": {"type": "str"},
+    "registry_password": {"type": "str", "no_log": True},
+    "instances": {"type": "int", "default": 1},
+    "container_port": {"type": "int"},
+    "published_port": {"type": "int"},
+    "bind_address": {"type": "str", "default": "0.0.0.0"},
+    "address": {"type": "str"},
+    "environment": {"type": "dict", "default": {}, "no_log": True},
+    "volumes": {"type": "list", "elements": "str", "default": []},
+    "command": {"type": "list", "elements": "str", "default": []},
+    "labels": {"type": "dict", "default": {}},
+    "networks": {"type": "list", "elements": "str", "default": []},
+    "extra_hosts": {"type": "dict", "default": {}},
+    "user": {"type": "str"},
+    "memory": {"type": "str"},
+    "cpus": {"type": "float"},
+    "restart_policy": {
+        "type": "str",
+        "choices": ["no", "unless-stopped"],
+        "default": "unless-stopped",
+    },
+    "stop_timeout": {"type": "int", "default": 30},
+    "health_path": {"type": "str"},
+    "health_timeout": {"type": "float", "default": 60.0},
+    "rehearse": {"type": "bool", "default": True},
+    "test_image": {"type": "str"},
+    "test_command": {"type": "list", "elements": "str", "default": []},
+    "test_environment": {"type": "dict", "default": {}, "no_log": True},
+    "test_network": {"type": "str", "default": "host"},
+    "test_timeout": {"type": "float", "default": 300.0},
+    "router": {"type": "str", "choices": ["registry"]},
+    "api_url": {"type": "str"},
+    "route": {"type": "str"},
+    "router_required": {"type": "bool", "default": True},
+    "router_validate_certs": {"type": "bool", "default": True},
+    "router_ca_path": {"type": "path"},
+    "router_timeout": {"type": "float", "default": 30.0},
+    "prove_path": {"type": "str"},
+    "prove_fields": {"type": "dict", "default": {}},
+    "prove_count": {"type": "int", "default": 3},
+    "prove_timeout": {"type": "float", "default": 10.0},
+    "drain_timeout": {"type": "float", "default": 60.0},
+    "keep_releases": {"type": "int", "default": 1},
+    **ENGINE_OPTIONS,
+}
+REQUIRED_IF = [
+    ("state", "present", ["image", "container_port"]),
+    ("router", "registry", ["api_url"]),
+]
+OPTIONS_TOGETHER = [
+    ("client_cert", "client_key"),
+    ("registry_username", "registry_password"),
+]
+
+SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+VARIABLE = re.compile(r"[^=\s\0]+")
+# Something as short is a number, a word or a path: to hide it would hide half of every message.
+SHORTEST_SECRET = 6
+LAST_PORT = 65535
+UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+
+
+class BadOption(DeliveryError):
+    """An option that cannot be used."""
+
+    kind = "bad_option"
+
+
+def deploy_of(params: Mapping[str, Any]) -> Deploy:
+    """Return the deploy that the options describe; reaches the engine.
+
+    :raises DeliveryError: an option cannot be used, or the engine does not answer.
+    """
+    connection = Connection.of(params)
+    wanted = wanted_of(params, connection.address)
+    present = wanted.shape is not None
+    image = Reference.of(params["image"]) if present else None
+    tests_image = Reference.of(params["test_image"]) if wanted.tested else None
+    routing = routing_of(params, wanted)
+    auth = None
+    if params["registry_username"]:
+        auth = {
+            "username": params["registry_username"],
+            "password": params["registry_password"],
+        }
+    client = connect(connection)
+    images = Images(client, auth, local=params["pull"] == "never")
+    observer = Observer(wanted, Engine(client), images, image, tests_image, routing)
+    return Deploy(
+        wanted,
+        observer,
+        tests=tests_of(params) if tests_image else None,
+        health_timeout=params["health_timeout"],
+        stop_timeout=params["stop_timeout"],
+        secrets=secrets_of(params),
+    )
+
+
+def secrets_of(params: Mapping[str, Any]) -> set[str]:
+    """Return what must not be shown: passwords, and the values of environments."""
+    values = [params["registry_password"] or ""]
+    for name in ("environment", "test_environment"):
+        values += [_text(value) for value in params[name].values()]
+    return {value for value in values if len(value) >= SHORTEST_SECRET}
+
+
+def wanted_of(params: Mapping[str, Any], address: str) -> Wanted:
+    """Return what the options ask for.
+
+    :param address: where the engine's published ports are reached, where the options do not say.
+    :raises BadOption: one of them cannot be used.
+    """
+    if not SERVICE_NAME.fullmatch(params["name"]):
+        raise BadOption(
+            f"{params['name']!r} cannot be the name of a service: letters, digits, '.', '_' and "
+            "'-' are needed, 63 at most"
+        )
+    _at_least(params, "instances", 1)
+    _at_least(params, "keep_releases", 0)
+    _at_least(params, "stop_timeout", 0)
+    for name in ("health_timeout", "test_timeout", "prove_timeout", "drain_timeout"):
+        if not 0 <= params[name] < float("inf"):
+            raise BadOption(f"{name} must not be less than 0 seconds, nor endless")
+    for name in ("health_path", "prove_path"):
+        if params[name] and not params[name].startswith("/"):
+            raise BadOption(f"{name} must begin with a slash: {params[name]}")
+    shape = shape_of(params) if params["state"] == "present" else None
+    if shape and shape.published_port is not None and params["instances"] != 1:
+        raise BadOption("one port cannot be shared: instances must be 1 with published_port")
+    route = ""
+    if params["router"]:
+        route = params["route"] or params["name"]
+        if not ROUTE_NAME.fullmatch(route):
+            raise BadOption(f"{route!r} cannot be a service's name at the router")
+    return Wanted(
+        params["name"],
+        shape,
+        instances=params["instances"],
+        address=params["address"] or address,
+        route=route,
+        health_path=params["health_path"] or "",
+        tested=bool(params["test_image"]) and shape is not None,
+        rehearse=params["rehearse"],
+        keep_releases=params["keep_releases"],
+    )
+
+
+def shape_of(params: Mapping[str, Any]) -> Shape:
+    """Return the configuration of the containers.
+
+    :raises BadOption: part of it cannot be used.
+    """
+    for name in ("container_port", "published_port"):
+        if params[name] is not None and not 1 <= params[name] <= LAST_PORT:
+            raise BadOption(f"{name} must be a port, not {params[name]}")
+    networks = tuple(params["networks"])
+    if "host" in networks or "none" in networks:
+        raise BadOption("networks must not name host or none: the port is published")
+    return Shape(
+        container_port=params["container_port"],
+        published_port=params["published_port"],
+        bind_address=params["bind_address"],
+        environment=_environment(params["environment"]),
+        volumes=tuple(params["volumes"]),
+        command=tuple(params["command"]),
+        labels={name: _text(value) for name, value in params["labels"].items()},
+        networks=networks,
+        extra_hosts={name: str(value) for name, value in params["extra_hosts"].items()},
+        user=params["user"] or "",
+        memory=_bytes(params["memory"]),
+        cpus=params["cpus"] or 0.0,
+        restart_policy=params["restart_policy"],
+        stop_timeout=params["stop_timeout"],
+    )
+
+
+def tests_of(params: Mapping[str, Any]) -> Tests:
+    """Return how candidates are tested."""
+    return Tests(
+        image="",
+        network=params["test_network"],
+        environment=_environment(params["test_environment"]),
+        command=tuple(params["test_command"]),
+        extra_hosts={name: str(value) for name, value in params["extra_hosts"].items()},
+        timeout=params["test_timeout"],
+    )
+
+
+def routing_of(params: Mapping[str, Any], wanted: Wanted) -> Routing | None:
+    """Return the service at its router; None where there is none.
+
+    :raises DeliveryError: an option cannot be used.
+    """
+    if not params["router"]:
+        if params["prove_path"]:
+            raise BadOption("prove_path needs router, or there is nothing to prove through")
+        return None
+    if params["prove_fields"] and not params["prove_path"]:
+        raise BadOption("prove_fields needs prove_path, or nothing would be proved")
+    _at_least(params, "prove_count", 1)
+    tls: dict[str, Any] = {
+        "validate_certs": params["router_validate_certs"],
+        "ca_path": params["router_ca_path"],
+    }
+    router = router_of({**params, **tls, "timeout": params["router_timeout"]})
+    proof = None
+    if params["prove_path"] and wanted.shape is not None:
+        fields = {name: _text(value) for name, value in params["prove_fields"].items()}
+        proof = Check(
+            Http(router.entrance(wanted.route), **tls),
+            Expectation(params["prove_path"], fields=fields),
+            params["prove_timeout"],
+            params["prove_count"],
+        )
+    return Routing(router, wanted.route, proof, params["router_required"])
+
+
+def _at_least(params: Mapping[str, Any], name: str, least: int) -> None:
+    if params[name] < least:
+        raise BadOption(f"{name} must be at least {least}, not {params[name]}")
+
+
+def _environment(values: Mapping[str, Any]) -> dict[str, str]:
+    for name in values:
+        if not VARIABLE.fullmatch(name):
+            raise BadOption(f"{name!r} cannot be the name of an environment variable")
+    return {name: _text(value) for name, value in values.items()}
+
+
+def _text(value: Any) -> str:
+    """Return a value as a container sees it: a truth value as YAML writes it, null as nothing."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
+def _bytes(size: str | None) -> int:
+    """Return a size such as ``256m`` in bytes; 0 for none.
+
+    :raises BadOption: it is none.
+    """
+    if not size:
+        return 0
+    found = re.fullmatch(r"(\d+)([bkmg]?)b?", size.strip().lower())
+    if found is None:
+        raise BadOption(f"memory {size!r} is no size; give it as 256m or 1g")
+    return int(found[1]) * UNITS[found[2]]
+
+
+def unmasked(values: Sequence[str] | set[str]) -> set[str]:
+    """Return which of the values that Ansible would hide are too short to be secrets."""
+    return {value for value in values if len(value) < SHORTEST_SECRET}

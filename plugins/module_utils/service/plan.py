@@ -1,0 +1,232 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From what stands of a service to what shall stand: pure.
+
+There are two lists of steps. The first ends with the switch, proved; whatever of it fails is taken
+back, with the live instances as they were. The second clears up behind it, and is never taken back:
+what has the traffic then has been proved, and what is left over goes the next time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..change import Step
+from ..errors import enumerate_words
+from ..routers.base import same_targets
+from .model import UNPROVED, Member, Observed, Wanted, instances, live, url_at
+
+CLEAR = "clear"
+PULL = "pull"
+REVIVE = "revive"
+REHEARSE = "rehearse"
+CREATE = "create"
+START = "start"
+REPLACE = "replace"
+HEALTH = "health"
+TEST = "test"
+APPROVE = "approve"
+ROUTE = "route"
+UNROUTE = "unroute"
+
+DRAIN = "drain"
+STOP = "stop"
+REMOVE = "remove"
+
+
+@dataclass(frozen=True)
+class Intent:
+    """Who shall do what.
+
+    :param stay: instances of the wanted release that are well.
+    :param start: kept or stopped ones of it, to be started again.
+    :param create: the names that new ones get once they are approved.
+    :param holders: who has the fixed port and must leave it; one that does not run had it last.
+    :param stop: to be stopped and kept.
+    :param remove: to be removed.
+    """
+
+    stay: tuple[Member, ...] = ()
+    start: tuple[Member, ...] = ()
+    create: tuple[str, ...] = ()
+    holders: tuple[Member, ...] = ()
+    left: tuple[Member, ...] = ()
+    stop: tuple[Member, ...] = ()
+    remove: tuple[Member, ...] = ()
+
+    @property
+    def candidates(self) -> bool:
+        """Whether there are any, new or started again."""
+        return bool(self.start or self.create)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The two lists of steps, and what they come from."""
+
+    intent: Intent
+    steps: Sequence[Step] = ()
+    after: Sequence[Step] = field(default=())
+
+
+def decide(observed: Observed, wanted: Wanted) -> Intent:
+    """Return who stays, comes and leaves."""
+    known = instances(observed)
+    left = tuple(member for member in observed.members if member not in known)
+    if wanted.shape is None or observed.release is None:
+        return Intent(left=left, remove=tuple(known))
+    release = observed.release.id
+    has_traffic = live(observed)
+    own = sorted(
+        (member for member in known if member.release == release),
+        key=lambda member: (member not in has_traffic, member.name),
+    )
+    stay = tuple(member for member in own if member.well)[: wanted.instances]
+    missing = wanted.instances - len(stay)
+    stopped = [member for member in own if not member.running and member.status == "exited"]
+    start = tuple(stopped[:missing])
+    kept = _kept(known, release, wanted.keep_releases)
+    leaving = [member for member in known if member not in stay + start]
+    return Intent(
+        stay=stay,
+        start=start,
+        create=_names(wanted, release, own, missing - len(start)),
+        holders=_holders(known, start, wanted) if missing else (),
+        left=left,
+        stop=tuple(m for m in leaving if m.release in kept and m.running),
+        remove=tuple(m for m in leaving if m.release not in kept),
+    )
+
+
+def _kept(known: Sequence[Member], release: str, count: int) -> set[str]:
+    """Return the releases to keep: those that were started last."""
+    started: dict[str, str] = {}
+    for member in known:
+        if member.release != release:
+            started[member.release] = max(started.get(member.release, ""), member.started)
+    return set(sorted(started, key=lambda one: started[one], reverse=True)[:count])
+
+
+def _names(wanted: Wanted, release: str, own: Sequence[Member], count: int) -> tuple[str, ...]:
+    """Return names that are free, counted from 1."""
+    taken = {member.name.removesuffix(UNPROVED) for member in own}
+    found: list[str] = []
+    number = 0
+    while len(found) < count:
+        number += 1
+        name = f"{wanted.name}-{release}-{number}"
+        if name not in taken:
+            found.append(name)
+    return tuple(found)
+
+
+def _holders(
+    known: Sequence[Member], start: Sequence[Member], wanted: Wanted
+) -> tuple[Member, ...]:
+    """Return who has the fixed port; where nobody runs, who had it last."""
+    if wanted.fixed_port is None:
+        return ()
+    others = [member for member in known if member not in start]
+    url = url_at(wanted.address, wanted.fixed_port)
+    running = tuple(member for member in others if member.among((url,)))
+    if running or any(member.running for member in known):
+        return running
+    last = max(others, key=lambda member: member.started, default=None)
+    return (last,) if last is not None else ()
+
+
+def plan(observed: Observed, wanted: Wanted) -> Plan:
+    """Return the steps to what is wanted; none where it stands already."""
+    intent = decide(observed, wanted)
+    after = _after(observed, intent)
+    steps = _clear(intent)
+    if wanted.shape is None:
+        if observed.route:
+            steps.append(Step(UNROUTE, f"let the router forget {wanted.route}"))
+        return Plan(intent, steps, after)
+    if intent.candidates:
+        steps += _candidates(observed, wanted, intent)
+    elif idle := adopted(observed, intent):
+        steps.append(_step(HEALTH, "wait until they are healthy, which have no traffic:", idle))
+    if intent.create or any(member.unproved for member in intent.stay):
+        steps.append(Step(APPROVE, "approve what was tested"))
+    if _reroutes(observed, intent):
+        steps.append(Step(ROUTE, f"send {wanted.route} to {_count(wanted)}, and prove it"))
+    return Plan(intent, steps, after)
+
+
+def adopted(observed: Observed, intent: Intent) -> tuple[Member, ...]:
+    """Return who stays and has no traffic though there is a router."""
+    route = observed.route
+    if route is None:
+        return ()
+    return tuple(member for member in intent.stay if not member.among(route))
+
+
+def _reroutes(observed: Observed, intent: Intent) -> bool:
+    """Tell whether the router must send the traffic elsewhere."""
+    if observed.route is None:
+        return False
+    # A new one is proved through the router even where its address is the old one's.
+    urls = [member.url for member in intent.stay if member.url]
+    return intent.candidates or not same_targets(urls, observed.route)
+
+
+def _candidates(observed: Observed, wanted: Wanted, intent: Intent) -> list[Step]:
+    """Return the steps that bring new instances up, tested."""
+    steps: list[Step] = []
+    fixed = wanted.fixed_port is not None
+    idle = tuple(member for member in intent.holders if not member.running)
+    if idle:
+        steps.append(_step(REVIVE, "start again meanwhile, since nothing runs,", idle))
+    if (intent.create and not observed.image_here) or wanted.tested:
+        steps.append(Step(PULL, "pull what the engine lacks"))
+    tests = [Step(TEST, "run the tests against it")] if wanted.tested else []
+    if fixed and wanted.rehearse and intent.create:
+        steps.append(Step(REHEARSE, "start it at another port first"))
+        steps += tests
+        tests = []
+    if intent.create:
+        release = observed.release.id if observed.release else ""
+        steps.append(Step(CREATE, f"create {len(intent.create)} of the release {release}"))
+    names = enumerate_words([*(member.name for member in intent.start), *intent.create])
+    if fixed:
+        before = enumerate_words(member.name for member in intent.holders)
+        instead = f" instead of {before}" if before else ""
+        steps.append(Step(REPLACE, f"start {names} at port {wanted.fixed_port}{instead}"))
+    else:
+        steps.append(Step(START, f"start {names}"))
+        steps.append(Step(HEALTH, "wait until it is healthy"))
+    return steps + tests
+
+
+def _clear(intent: Intent) -> list[Step]:
+    if not intent.left:
+        return []
+    return [_step(CLEAR, "clear away what an earlier deploy left:", intent.left)]
+
+
+def _after(observed: Observed, intent: Intent) -> list[Step]:
+    steps = []
+    gone = {member.id for member in intent.holders} if intent.candidates else set()
+    leaving = [m for m in intent.stop + intent.remove if m.running and m.id not in gone]
+    if leaving and observed.route is not None:
+        steps.append(Step(DRAIN, "wait for the requests that earlier instances still work on"))
+    stop = tuple(member for member in intent.stop if member.id not in gone)
+    if stop:
+        steps.append(_step(STOP, "stop and keep", stop))
+    if intent.remove:
+        steps.append(_step(REMOVE, "remove", intent.remove))
+    return steps
+
+
+def _step(action: str, words: str, members: Sequence[Member]) -> Step:
+    names = enumerate_words(member.name for member in members)
+    return Step(action, f"{words} {names}".strip(), {"ids": [member.id for member in members]})
+
+
+def _count(wanted: Wanted) -> str:
+    return "the new instance" if wanted.instances == 1 else f"{wanted.instances} instances"

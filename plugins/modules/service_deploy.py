@@ -1,0 +1,441 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_deploy
+short_description: Deploy a service to a Docker engine beside the live one, tested, switched, kept
+description:
+  - Pulls an image by its digest, runs it beside the live version, waits until it is healthy, runs
+    the tests' container against it, sends it the traffic, proves it through the router, waits until
+    the earlier version has no request left, and stops that one, to be kept.
+  - Whatever fails before the end of the proof is taken back. The live version is not touched, the
+    new containers are removed, and the error has their last log lines.
+  - Who is live is asked of the router, and who belongs to the service is read from labels. No file
+    is kept, so a run that was killed is completed or cleared away by the next one.
+  - A release is an image's digest and a configuration. Where the wanted release stands and is well,
+    nothing is changed; where it was kept, it is started again; where only O(instances) differs, no
+    instance is replaced.
+author:
+  - immutable.delivery contributors (@immutable-delivery)
+requirements:
+  - python >= 3.11
+  - requests
+notes:
+  - In check mode the registry is asked which digest a tag means, and the instances for their
+    health. Nothing is pulled, made or switched.
+  - The engine gives a container another port when it starts it again, as it does after a crash,
+    where it picks ports. Running this again lets the router know.
+  - Values of O(environment) and O(test_environment) with fewer than six characters are not hidden
+    in what Ansible shows, since they would hide parts of every address and number.
+  - Two deploys of one service are kept apart by M(immutable.delivery.deploy_lock). Without it, a
+    router that can refuses the second, which is then taken back.
+extends_documentation_fragment:
+  - immutable.delivery.attributes
+  - immutable.delivery.engine
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  name:
+    description:
+      - The name of the service. Its containers are called after it.
+    type: str
+    required: true
+  state:
+    description:
+      - V(absent) takes the service out of the router, and removes all its containers, the kept ones
+        as well.
+    type: str
+    choices: [present, absent]
+    default: present
+  image:
+    description:
+      - The image, such as V(registry.example.com:5000/demo:1.4), with or without V(@sha256:...).
+      - A tag is looked up at the registry, and what it means then is deployed.
+      - Needed for O(state=present).
+    type: str
+  pull:
+    description:
+      - V(missing) pulls what the engine lacks, by digest.
+      - V(never) takes the images that the engine has, and asks no registry.
+    type: str
+    choices: [missing, never]
+    default: missing
+  registry_username:
+    description:
+      - The user of the registry. Where it is not given, the logins in the docker configuration of
+        the machine that this runs on are used.
+    type: str
+  registry_password:
+    description:
+      - The password of O(registry_username).
+    type: str
+  instances:
+    description:
+      - How many containers of the service run.
+    type: int
+    default: 1
+  container_port:
+    description:
+      - The port in the container on which the service listens. Needed for O(state=present).
+    type: int
+  published_port:
+    description:
+      - A fixed port of the engine's host. Where it is not given the engine picks one.
+      - Two versions cannot listen on one port. The new one is made, the live one stopped, and the
+        new one started, which is a gap; it is measured and returned as RV(downtime_seconds).
+    type: int
+  bind_address:
+    description:
+      - The address of the engine's host at which ports are published.
+    type: str
+    default: 0.0.0.0
+  address:
+    description:
+      - The name or address under which published ports are reached, from here and from the router.
+      - That of O(docker_host) where it is not given, and V(127.0.0.1) for a local engine.
+    type: str
+  environment:
+    description:
+      - Environment variables of the containers.
+    type: dict
+    default: {}
+  volumes:
+    description:
+      - Volumes and folders to mount, as V(NAME_OR_PATH:PATH[:ro]).
+    type: list
+    elements: str
+    default: []
+  command:
+    description:
+      - Arguments that replace the image's own command.
+    type: list
+    elements: str
+    default: []
+  labels:
+    description:
+      - Further labels.
+    type: dict
+    default: {}
+  networks:
+    description:
+      - The engine's networks to connect to; they must exist.
+    type: list
+    elements: str
+    default: []
+  extra_hosts:
+    description:
+      - Host names and their addresses, for the containers and for the tests.
+    type: dict
+    default: {}
+  user:
+    description:
+      - The user in the container.
+    type: str
+  memory:
+    description:
+      - The most memory for one container, such as V(256m).
+    type: str
+  cpus:
+    description:
+      - The most processors for one container, such as V(0.5).
+    type: float
+  restart_policy:
+    description:
+      - Whether the engine starts a container again that has ended by itself.
+    type: str
+    choices: ["no", unless-stopped]
+    default: unless-stopped
+  stop_timeout:
+    description:
+      - The seconds that a container gets to end gracefully.
+    type: int
+    default: 30
+  health_path:
+    description:
+      - A path that each instance must answer with a status of 200 to 299.
+      - Without it the engine's own health check decides; where an image has none either, an
+        instance is taken for healthy once it has run for a second.
+    type: str
+  health_timeout:
+    description:
+      - The seconds that the instances may take to become healthy.
+    type: float
+    default: 60
+  rehearse:
+    description:
+      - Whether a new release for O(published_port) is run, and tested, on a port of the engine's
+        choice first. Give V(false) where two containers must not use the same O(volumes) at once.
+    type: bool
+    default: true
+  test_image:
+    description:
+      - An image of tests. It is run with the address of a new instance in the environment variable
+        C(URL), before that gets traffic, and must exit with 0.
+    type: str
+  test_command:
+    description:
+      - Arguments that replace the own command of O(test_image).
+    type: list
+    elements: str
+    default: []
+  test_environment:
+    description:
+      - Further environment variables of the tests.
+    type: dict
+    default: {}
+  test_network:
+    description:
+      - The network that the tests run in.
+    type: str
+    default: host
+  test_timeout:
+    description:
+      - The seconds that the tests may take.
+    type: float
+    default: 300
+  router:
+    description:
+      - The kind of router, as in M(immutable.delivery.proxy_register). Without one, the release
+        that was started last is the live one.
+    type: str
+    choices: [registry]
+  api_url:
+    description:
+      - The address of the router's API.
+    type: str
+  route:
+    description:
+      - The service's name at the router, where it is another one than O(name).
+    type: str
+  router_required:
+    description:
+      - With V(false) a service can be deployed before its router. While that cannot be reached, the
+        service is deployed without it; run again once it is there, this registers the service.
+      - An earlier release is never replaced while the router cannot be reached.
+    type: bool
+    default: true
+  router_validate_certs:
+    description:
+      - Whether to check the router's TLS certificate.
+    type: bool
+    default: true
+  router_ca_path:
+    description:
+      - A file of CA certificates to trust for the router instead of the system's.
+    type: path
+  router_timeout:
+    description:
+      - The seconds that one call to the router may take.
+    type: float
+    default: 30
+  prove_path:
+    description:
+      - A path to ask for through the router after the switch. Without it there is no proof.
+    type: str
+  prove_fields:
+    description:
+      - JSON fields that the answers to O(prove_path) must have with these values, compared as text.
+    type: dict
+    default: {}
+  prove_count:
+    description:
+      - How many good answers in a row are a proof.
+    type: int
+    default: 3
+  prove_timeout:
+    description:
+      - The seconds that the proof may take.
+    type: float
+    default: 10
+  drain_timeout:
+    description:
+      - How many seconds to wait for the requests on earlier instances to end, before those are
+        asked to end.
+    type: float
+    default: 60
+  keep_releases:
+    description:
+      - How many earlier releases to keep, stopped.
+    type: int
+    default: 1
+seealso:
+  - module: immutable.delivery.proxy_register
+  - module: immutable.delivery.deploy_lock
+"""
+
+EXAMPLES = r"""
+- name: Deploy the recommendation service, tested
+  immutable.delivery.service_deploy:
+    docker_host: tcp://prod.example.com:2376
+    validate_certs: true
+    ca_path: /etc/delivery/ca.pem
+    client_cert: /etc/delivery/cert.pem
+    client_key: /etc/delivery/key.pem
+    name: demo
+    image: "cd.example.com:5000/demo@{{ image_digest }}"
+    container_port: 8080
+    instances: 2
+    health_path: /health
+    test_image: cd.example.com:5000/demo-tests:1.4
+    router: registry
+    api_url: http://prod.example.com:8000
+    prove_path: /1
+
+- name: Deploy the proxy itself, at its fixed port
+  immutable.delivery.service_deploy:
+    docker_host: tcp://prod.example.com:2376
+    validate_certs: true
+    ca_path: /etc/delivery/ca.pem
+    client_cert: /etc/delivery/cert.pem
+    client_key: /etc/delivery/key.pem
+    name: proxy
+    image: cd.example.com:5000/proxy:2.0
+    container_port: 8000
+    published_port: 8000
+    volumes:
+      - proxy-data:/data
+    health_path: /services
+"""
+
+RETURN = r"""
+containers:
+  description: The instances that have the traffic, each with C(id), C(name), C(url), C(release),
+    C(digest), C(image), C(running) and C(status).
+  returned: success
+  type: list
+  elements: dict
+previous:
+  description: The other containers of the service, such as kept releases, in the same form.
+  returned: success
+  type: list
+  elements: dict
+release:
+  description: What was deployed; null for O(state=absent).
+  returned: success
+  type: dict
+  contains:
+    id:
+      description: Its name, made of the two hashes.
+      type: str
+    digest:
+      description: The image's digest.
+      type: str
+    config:
+      description: A hash of the containers' configuration.
+      type: str
+    image:
+      description: The image by its digest.
+      type: str
+urls:
+  description: Where the instances that have the traffic are reached.
+  returned: success
+  type: list
+  elements: str
+previous_urls:
+  description: Where those were reached that had it before.
+  returned: success
+  type: list
+  elements: str
+downtime_seconds:
+  description: How long nobody listened on a fixed port, until the new instance was healthy; 0 where
+    there was no gap.
+  returned: success
+  type: float
+tests:
+  description: What the tests said; null where none were run.
+  returned: success
+  type: dict
+  contains:
+    seconds:
+      description: How long they took.
+      type: float
+    exit_code:
+      description: Their exit code.
+      type: int
+    lines:
+      description: Their last lines.
+      type: list
+      elements: str
+drained:
+  description: Whether no request was left on earlier instances before they were stopped; null where
+    the router cannot tell, and where there was nothing to wait for.
+  returned: success
+  type: bool
+in_flight:
+  description: How many requests were left; null where that is not known.
+  returned: success
+  type: int
+steps:
+  description: Each step with the seconds it took.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.engine.client import DOCKER_IMPORT_ERROR
+from ..module_utils.errors import DeliveryError
+from ..module_utils.service.finish import Delivered, deliver
+from ..module_utils.service.options import (
+    OPTIONS,
+    OPTIONS_TOGETHER,
+    REQUIRED_IF,
+    deploy_of,
+    unmasked,
+)
+from ..module_utils.wiring import fail, require_library, require_requests
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec=OPTIONS,
+        required_if=REQUIRED_IF,
+        required_together=OPTIONS_TOGETHER,
+        supports_check_mode=True,
+    )
+    module.no_log_values.difference_update(unmasked(module.no_log_values))
+    require_requests(module)
+    require_library(module, "docker", DOCKER_IMPORT_ERROR)
+    try:
+        done = deliver(
+            deploy_of(module.params),
+            check_mode=module.check_mode,
+            drain_timeout=module.params["drain_timeout"],
+        )
+        for text in warnings(done):
+            module.warn(text)
+        values = done.result()
+    except DeliveryError as error:
+        fail(module, error)
+    else:
+        module.exit_json(**values)
+
+
+def warnings(done: Delivered) -> list[str]:
+    """Return what the reader should know of a deploy that succeeded."""
+    found = []
+    routing = done.deploy.observer.routing
+    if routing is not None and routing.away:
+        found.append(
+            f"the service is not registered: {routing.away}; run this again once it is there"
+        )
+    drained = done.drained
+    if drained is not None and not drained.drained:
+        left = "an unknown number of" if drained.in_flight is None else str(drained.in_flight)
+        found.append(f"{left} requests were left on earlier instances when those were asked to end")
+    return found
+
+
+if __name__ == "__main__":
+    main()
