@@ -1,0 +1,174 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""``docker compose`` as a program: its arguments, its environment, and its failures as ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..engine.client import EngineAway
+from ..engine.health import HIDDEN
+from ..engine.options import Connection
+from ..errors import DeliveryError
+
+# These would lead the program to another engine or project than the options name.
+STRAY = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
+STRAY_COMPOSE = ("COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_REMOVE_ORPHANS")
+AWAY = ("Cannot connect to the Docker daemon", "error during connect", "connection refused")
+SHOWN_LINES = 12
+LINE_LENGTH = 300
+END_SECONDS = 5.0
+# Shorter ones cannot be hidden without making everything unreadable.
+SHORTEST_SECRET = 4
+
+
+class ComposeError(DeliveryError):
+    """``docker compose`` refused, or its files cannot be used."""
+
+    kind = "compose"
+
+
+@dataclass(frozen=True)
+class Compose:
+    """How to call ``docker compose`` for one project.
+
+    :param folder: the project's folder; relative paths of its files mean this one.
+    :param environment: added to the program's environment; never shown.
+    :param variables: added likewise; no secrets.
+    """
+
+    connection: Connection
+    folder: Path
+    name: str | None = None
+    files: tuple[str, ...] = ()
+    env_files: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be shown, the longest first, since one may be part of another."""
+        values = {value for value in self.environment.values() if len(value) >= SHORTEST_SECRET}
+        return tuple(sorted(values, key=len, reverse=True))
+
+    def hide(self, text: str) -> str:
+        """Return *text* without the secrets."""
+        for secret in self.secrets:
+            text = text.replace(secret, HIDDEN)
+        return text
+
+    def read(self, *arguments: str) -> str:
+        """Run a command on the project's own files; return what it prints."""
+        return self._run([*self._own_files(), *arguments], None, "read the compose files", None)
+
+    def run(
+        self,
+        model: Mapping[str, Any],
+        *arguments: str,
+        doing: str,
+        timeout: float | None = None,
+    ) -> str:
+        """Run a command on *model*, which is given on standard input: it may hold secrets.
+
+        :param doing: what is tried, for the message.
+        :param timeout: seconds that it may take.
+        :raises ComposeError: it refused.
+        :raises EngineAway: the engine gave it no answer.
+        """
+        return self._run(["--file", "-", *arguments], json.dumps(model), doing, timeout)
+
+    def _own_files(self) -> list[str]:
+        return [part for name in self.files for part in ("--file", str(self.folder / name))]
+
+    def _command(self, arguments: Sequence[str]) -> list[str]:
+        command = ["docker", *self.connection.cli_flags(), "compose", "--ansi", "never"]
+        command += ["--progress", "plain", "--project-directory", str(self.folder)]
+        if self.name:
+            command += ["--project-name", self.name]
+        for name in self.env_files:
+            command += ["--env-file", str(self.folder / name)]
+        for name in self.profiles:
+            command += ["--profile", name]
+        return [*command, *arguments]
+
+    def _environment(self) -> dict[str, str]:
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in STRAY and name not in STRAY_COMPOSE
+        }
+        return {**kept, **self.variables, **self.environment}
+
+    def _run(
+        self, arguments: Sequence[str], text: str | None, doing: str, timeout: float | None
+    ) -> str:
+        try:
+            process = subprocess.Popen(
+                self._command(arguments),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                cwd=self.folder,
+                env=self._environment(),
+                # The program starts the plugin as a child: both must be ended together.
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise ComposeError(
+                "the program docker is not installed where this task runs",
+                next_step="Install the Docker client with its compose plugin.",
+            ) from error
+        with _ended(process):
+            try:
+                out, said = process.communicate(text or "", timeout)
+            except subprocess.TimeoutExpired as error:
+                raise ComposeError(
+                    f"could not {doing}: docker compose did not end within {timeout:.0f} s"
+                ) from error
+        if process.returncode == 0:
+            return out
+        raise self._failure(doing, said or out, process.returncode)
+
+    def _failure(self, doing: str, said: str, code: int) -> DeliveryError:
+        lines = [line.strip()[:LINE_LENGTH] for line in self.hide(said).splitlines()]
+        shown = " | ".join([line for line in lines if line][-SHOWN_LINES:])
+        text = f"could not {doing}: docker compose ended with {code}: {shown}"
+        if any(words in said for words in AWAY):
+            return EngineAway(text)
+        if "is not a docker command" in said or "unknown shorthand flag" in said:
+            return ComposeError(
+                text, next_step="Install the compose plugin, version 2.24 or newer."
+            )
+        return ComposeError(text)
+
+
+@contextmanager
+def _ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    """End the program and its children where it is not waited for to its end."""
+    try:
+        yield
+    except BaseException:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(END_SECONDS)
+                break
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                with suppress(OSError):
+                    stream.close()
+        raise

@@ -1,0 +1,223 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Containers that are created, started, stopped and removed, each so that it can be taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from ..deadline import Deadline, Pace, wait_for
+from ..engine.client import EngineAway, Missing, engine_errors
+from ..engine.container import Container
+from ..engine.health import inspect, wait_well
+from ..errors import DeliveryError, TimeoutExceeded
+from .cli import Compose
+from .engine_state import Image, Instance, instances
+from .project import Project, Service, with_volumes, without_name
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+T = TypeVar("T")
+P = ParamSpec("P")
+# How long an undo waits for an engine that is away: it may be started anew.
+BACK_SECONDS = 60.0
+BACK_PACE = Pace(interval=1.0, first=0.0)
+AT_ONCE = 8
+
+
+def patiently(call: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+    """Call until the engine answers, for an undo: nobody comes after it."""
+    last: list[EngineAway] = []
+
+    def look() -> tuple[T] | None:
+        try:
+            return (call(*args, **named),)
+        except EngineAway as error:
+            last[:] = [error]
+            return None
+
+    try:
+        return wait_for(
+            look, deadline=Deadline(BACK_SECONDS), pace=BACK_PACE, what="the engine to come back"
+        )[0]
+    except TimeoutExceeded as error:
+        raise (last[0] if last else error) from error
+
+
+def together(calls: Iterable[Callable[[], object]]) -> None:
+    """Run calls side by side; the first error is raised once all have ended."""
+    waiting = list(calls)
+    if len(waiting) == 1:
+        waiting[0]()
+        return
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        running = [pool.submit(call) for call in waiting]
+    for done in running:
+        done.result()
+
+
+@dataclass
+class Containers:
+    """Works on the containers of one project.
+
+    :param wait_timeout: the seconds that containers may take until they are well.
+    """
+
+    client: DockerClient
+    compose: Compose
+    project: Project
+    wait_timeout: float
+    images: Mapping[str, Image | None] = field(default_factory=dict)
+
+    def start(self, container_id: str, name: str) -> None:
+        """Start a container; satisfied where it runs."""
+        with engine_errors(f"start {name}"):
+            self.client.api.start(container_id)
+
+    def stop(self, container_id: str, name: str, grace: int) -> None:
+        """Stop a container; satisfied where it is stopped."""
+        with engine_errors(f"stop {name}"):
+            self.client.api.stop(container_id, timeout=grace)
+
+    def rename(self, container_id: str, name: str) -> None:
+        """Rename a container; satisfied where it has the name."""
+        if inspect(self.client, container_id).name == name:
+            return
+        with engine_errors(f"rename a container to {name}"):
+            self.client.api.rename(container_id, name)
+
+    def remove(self, container_id: str) -> None:
+        """Remove a container with the volumes that nobody else uses; satisfied where it is gone."""
+        try:
+            with engine_errors(f"remove the container {container_id[:12]}"):
+                self.client.api.remove_container(container_id, v=True, force=True)
+        except Missing:
+            return
+
+    def wait(
+        self,
+        ids: Sequence[str],
+        *,
+        ends: Collection[str] = (),
+        look_further: Callable[[Container], str] | None = None,
+    ) -> list[Container]:
+        """Wait until containers are well.
+
+        :raises DeliveryError: one is not; the error has its last lines.
+        """
+        return wait_well(
+            self.client,
+            ids,
+            Deadline(self.wait_timeout),
+            ends=ends,
+            secrets=self.compose.secrets,
+            look_further=look_further,
+        )
+
+    def create(
+        self,
+        counts: Mapping[str, int],
+        references: Mapping[str, str],
+        leaving: Mapping[str, Sequence[Instance]],
+    ) -> dict[str, list[str]]:
+        """Create further containers, not started; return their ids by service.
+
+        :param counts: how many, by service.
+        :param references: by service, the id of the container that others shall refer to.
+        :param leaving: the containers that they replace, whose anonymous volumes they take over.
+        """
+        found: dict[str, list[str]] = {name: [] for name in counts}
+        left = dict(counts)
+        standing = instances(self.client, self.project.name)
+        there = {name: {one.id for one in ones} for name, ones in standing.items()}
+        while left:
+            specs: dict[str, dict[str, Any]] = {}
+            volumes: set[str] = set()
+            wave: dict[str, int] = {}
+            for name, count in left.items():
+                service = self.project.services[name]
+                slot = counts[name] - count
+                given = self._inherited(service, leaving.get(name, ())[slot : slot + 1], standing)
+                specs[name] = self._spec(service, references, given)
+                volumes.update(given.values())
+                # Each takes over volumes of its own.
+                wave[name] = 1 if given else count
+            self._up(wave, specs, volumes, {name: len(ids) for name, ids in there.items()})
+            now = instances(self.client, self.project.name)
+            for name, count in wave.items():
+                fresh = [one.id for one in now.get(name, ()) if one.id not in there.get(name, ())]
+                if len(fresh) != count:
+                    raise DeliveryError(
+                        f"docker compose created {len(fresh)} container(s) of {name}, not {count}",
+                        next_step="See whether somebody else deploys the same project.",
+                    )
+                found[name] += fresh
+                there.setdefault(name, set()).update(fresh)
+            left = {name: left[name] - wave[name] for name in left if left[name] > wave[name]}
+        return found
+
+    def _spec(
+        self, service: Service, references: Mapping[str, str], inherited: Mapping[str, str]
+    ) -> dict[str, Any]:
+        spec = without_name(service.resolved(references))
+        return with_volumes(spec, inherited) if inherited else spec
+
+    def _inherited(
+        self,
+        service: Service,
+        former: Sequence[Instance],
+        standing: Mapping[str, Sequence[Instance]],
+    ) -> dict[str, str]:
+        """Return the anonymous volumes that a container takes over, as with compose's own ``up``.
+
+        Static services are filled anew from their image; what comes from other containers is
+        theirs; and where the files name a volume now, that one is meant.
+        """
+        if not former or service.static:
+            return {}
+        given = {
+            mount.name
+            for name in service.volumes_from
+            for one in standing.get(name, ())
+            for mount in one.mounts
+        }
+        declared = {volume["target"]: volume for volume in service.spec.get("volumes") or ()}
+        image = self.images.get(service.name)
+        places = set(image.volumes if image else ())
+        places |= {place for place, volume in declared.items() if not volume.get("source")}
+        return {
+            mount.place: mount.name
+            for mount in former[0].mounts
+            if mount.anonymous
+            and mount.name not in given
+            and mount.place in places
+            and not declared.get(mount.place, {}).get("source")
+        }
+
+    def _up(
+        self,
+        counts: Mapping[str, int],
+        specs: Mapping[str, Mapping[str, Any]],
+        volumes: Iterable[str],
+        there: Mapping[str, int],
+    ) -> None:
+        scales = []
+        for name in sorted(self.project.needs(counts)):
+            scales += ["--scale", f"{name}={there.get(name, 0) + counts.get(name, 0)}"]
+        every = {
+            name: without_name(service.spec) for name, service in self.project.services.items()
+        }
+        model = self.project.model_with({**every, **specs}, volumes)
+        self.compose.run(
+            model,
+            *("up", "--no-start", "--no-recreate", "--no-build", "--pull", "never"),
+            *(*scales, *sorted(counts)),
+            doing=f"create containers of {', '.join(sorted(counts))}",
+            timeout=self.wait_timeout,
+        )

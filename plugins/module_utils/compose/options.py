@@ -1,0 +1,119 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The options of ``compose_redeploy``, and the whole of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..engine.options import Connection
+from ..errors import DeliveryError, enumerate_words
+from ..http import Http
+from ..routers.options import router_of
+from .cli import Compose
+from .project import Project
+from .routing import Checks, Entrance, Routing
+
+if TYPE_CHECKING:
+    pass
+
+ROUTER_OPTIONS: dict[str, dict[str, Any]] = {
+    "name": {"type": "str", "choices": ["registry"], "default": "registry"},
+    "api_url": {"type": "str", "required": True},
+    "services": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "service": {"type": "str", "required": True},
+            "port": {"type": "int", "required": True},
+            "name": {"type": "str"},
+            "scheme": {"type": "str", "choices": ["http", "https"], "default": "http"},
+        },
+    },
+    "address": {"type": "str"},
+    "network": {"type": "str"},
+    "health_path": {"type": "str"},
+    "health_timeout": {"type": "float", "default": 30.0},
+    "prove_path": {"type": "str"},
+    "prove_count": {"type": "int", "default": 3},
+    "prove_timeout": {"type": "float", "default": 10.0},
+    "drain_timeout": {"type": "float", "default": 60.0},
+    "drain_required": {"type": "bool", "default": False},
+    "host_header": {"type": "str"},
+    "validate_certs": {"type": "bool", "default": True},
+    "ca_path": {"type": "path"},
+    "timeout": {"type": "float", "default": 30.0},
+}
+
+
+def compose_of(params: Mapping[str, Any], connection: Connection) -> Compose:
+    """Return how to call ``docker compose``."""
+    return Compose(
+        connection=connection,
+        folder=Path(params["project_src"]).absolute(),
+        name=params["project_name"],
+        files=tuple(params["files"]),
+        env_files=tuple(params["env_files"]),
+        profiles=tuple(params["profiles"]),
+        environment={name: text_of(value) for name, value in params["environment"].items()},
+        variables={name: text_of(value) for name, value in params["variables"].items()},
+    )
+
+
+def routing_of(
+    given: Mapping[str, Any] | None, project: Project, connection: Connection
+) -> Routing | None:
+    """Return the router that the options describe, where there is one.
+
+    :raises DeliveryError: an option cannot be used.
+    """
+    if given is None:
+        return None
+    for name in ("health_timeout", "prove_timeout", "drain_timeout"):
+        if not 0 <= given[name] < float("inf"):
+            raise DeliveryError(f"router.{name} must not be less than 0 seconds, nor endless")
+    if given["prove_count"] < 1:
+        raise DeliveryError(f"router.prove_count must be at least 1, not {given['prove_count']}")
+    for name in ("health_path", "prove_path"):
+        if given[name] and not given[name].startswith("/"):
+            raise DeliveryError(f"router.{name} must begin with a slash: {given[name]}")
+    entrances = {}
+    for row in given["services"]:
+        if row["service"] not in project.services:
+            raise DeliveryError(
+                f"router.services names {row['service']}, which is not redeployed",
+                next_step=f"There are {enumerate_words(sorted(project.services))}.",
+            )
+        entrances[row["service"]] = Entrance(
+            row["service"], row["port"], row["name"] or row["service"], row["scheme"]
+        )
+
+    def http(url: str) -> Http:
+        return Http(
+            url,
+            host_header=given["host_header"],
+            validate_certs=given["validate_certs"],
+            ca_path=given["ca_path"],
+        )
+
+    return Routing(
+        router=router_of({**given, "router": given["name"]}),
+        entrances=entrances,
+        address=given["address"] or connection.address,
+        checks=Checks(**{f.name: given[f.name] for f in fields(Checks)}),
+        http=http,
+        network=given["network"],
+    )
+
+
+def text_of(value: Any) -> str:
+    """Return a variable's value as compose files write it."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)

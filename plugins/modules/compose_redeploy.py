@@ -1,0 +1,419 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: compose_redeploy
+short_description: Replace the containers of a compose project, each beside the one it follows
+version_added: 0.1.0
+description:
+  - Brings a compose project to what its files say. A container whose configuration or image has
+    changed, that is not well, or that uses the volumes or a namespace of one that is replaced, is
+    replaced. No other container is touched.
+  - New containers are created beside the former ones before these are stopped, so a service is down
+    from the stop of the one to the start of the other, and no longer. The former containers are
+    removed once all is well. Where anything fails, or the task is interrupted, the very same former
+    containers serve again, and their images have their names back.
+  - After a run that was killed, the next one brings the project to what is wanted.
+  - What is wanted is read by C(docker compose config), what stands from the engine. A later
+    C(docker compose up) finds nothing to do, but for services with C(container_name), or with
+    anonymous volumes that they took over.
+author:
+  - immutable.delivery contributors (@immutable-delivery)
+requirements:
+  - python >= 3.11
+  - requests
+  - The program C(docker) with its compose plugin, 2.24 or newer, where the task runs.
+extends_documentation_fragment:
+  - immutable.delivery.engine
+  - immutable.delivery.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Builds and pulls nothing. Whether a build would change an image is told by a digest of what
+        it is built from, which this module puts on images as a label; whether a pull would, by the
+        digest that the registry tells.
+  diff_mode:
+    support: full
+    details:
+      - Shows images, containers and the names of environment variables, never their values.
+  idempotent:
+    support: full
+notes:
+  - Keep deploys of one project apart with M(immutable.delivery.deploy_lock).
+  - A candidate takes over the anonymous volumes of the container that it replaces, as with compose
+    itself; those of O(static_services) are filled anew from their image, and with
+    O(strategy=rolling) and O(strategy=blue_green) each container begins with its own.
+options:
+  project_src:
+    description:
+      - The folder of the project, where this task runs.
+    type: path
+    required: true
+  files:
+    description:
+      - The compose files, relative to O(project_src); those that compose finds itself where none
+        are given.
+    type: list
+    elements: str
+    default: []
+  project_name:
+    description:
+      - The name of the project; that of the files or the folder where it is not given.
+    type: str
+  env_files:
+    description:
+      - Files with variables for the compose files, relative to O(project_src).
+    type: list
+    elements: str
+    default: []
+  profiles:
+    description:
+      - The profiles to enable.
+    type: list
+    elements: str
+    default: []
+  environment:
+    description:
+      - Variables for the compose files that are secret. They are given to the program by its
+        environment, and are hidden in all output, but for values of less than four characters.
+    type: dict
+    default: {}
+  variables:
+    description:
+      - Variables for the compose files that are no secrets, such as the tag of an image.
+    type: dict
+    default: {}
+  services:
+    description:
+      - The services to redeploy, with all they depend on; all where none are given.
+    type: list
+    elements: str
+    default: []
+  static_services:
+    description:
+      - Services that hold nothing but the data of their image. They are built and replaced before
+        those that mount their volumes, and end at once with 0.
+    type: list
+    elements: str
+    default: []
+  run_once_services:
+    description:
+      - Further services that are well once they have ended with 0. Those that others await with
+        C(service_completed_successfully) need not be named.
+    type: list
+    elements: str
+    default: []
+  strategy:
+    description:
+      - V(recreate) stops a former container, starts the new one at once, and removes the former one
+        when all are well. It is down meanwhile, for RV(downtime_seconds).
+      - V(rolling) goes in lock-step. One new container is up, healthy and has its share of the
+        traffic before one former container loses its own, ends its requests and is stopped.
+      - V(blue_green) brings up a second project beside the first, named C(-blue) or C(-green),
+        switches the router, and keeps the first one stopped. Which one is live is asked of the
+        router.
+      - With V(rolling) and V(blue_green) no service may have a C(container_name) or a fixed host
+        port.
+    type: str
+    choices: [recreate, rolling, blue_green]
+    default: recreate
+  build:
+    description:
+      - V(changed) builds an image where what it is built from is not what the image was built from.
+        That is the context, the Dockerfile, the arguments, and the images it is based on where the
+        engine has them. What is built from a URL is always built.
+      - V(always) builds at every run. A service is replaced only where that gave another image.
+      - V(missing) builds where there is no image, V(never) not even then.
+    type: str
+    choices: [changed, always, missing, never]
+    default: changed
+  pull:
+    description:
+      - When to pull the images that are not built. A service is replaced only where that gave
+        another image.
+    type: str
+    choices: [always, missing, never]
+    default: missing
+  wait_timeout:
+    description:
+      - The seconds that containers may take until they are well, for each step.
+    type: float
+    default: 300
+  keep_releases:
+    description:
+      - How many former projects O(strategy=blue_green) keeps stopped. With two colours that is one
+        or none.
+    type: int
+    choices: [0, 1]
+    default: 1
+  router:
+    description:
+      - The router that sends traffic to the services. Needed for O(strategy=blue_green); without
+        it O(strategy=rolling) relies on health checks alone, and whoever asks must find the
+        containers by other means.
+    type: dict
+    suboptions:
+      name:
+        description:
+          - The kind of router; V(registry) is the demo proxy with its HTTP API.
+        type: str
+        choices: [registry]
+        default: registry
+      api_url:
+        description:
+          - The address of the router's API.
+        type: str
+        required: true
+      services:
+        description:
+          - The services that get traffic by it.
+        type: list
+        elements: dict
+        required: true
+        suboptions:
+          service:
+            description:
+              - The service in the compose files.
+            type: str
+            required: true
+          port:
+            description:
+              - The port of its containers.
+            type: int
+            required: true
+          name:
+            description:
+              - Its name at the router; the same where it is not given.
+            type: str
+          scheme:
+            description:
+              - How its containers are spoken to.
+            type: str
+            choices: [http, https]
+            default: http
+      address:
+        description:
+          - Where the router reaches the ports that the engine publishes; the engine's own address
+            where it is not given.
+        type: str
+      network:
+        description:
+          - A network in which the router reaches containers at their own addresses. Published ports
+            are not needed then.
+        type: str
+      health_path:
+        description:
+          - A path that each new container must answer before it gets traffic; none is asked for
+            where it is not given.
+        type: str
+      health_timeout:
+        description:
+          - The seconds that a container may take for that.
+        type: float
+        default: 30
+      prove_path:
+        description:
+          - A path to ask for through the router after each switch.
+        type: str
+      prove_count:
+        description:
+          - How many good answers in a row are a proof.
+        type: int
+        default: 3
+      prove_timeout:
+        description:
+          - The seconds that the proof may take.
+        type: float
+        default: 10
+      drain_timeout:
+        description:
+          - The seconds to wait until a container that lost its traffic has answered what it was
+            asked.
+        type: float
+        default: 60
+      drain_required:
+        description:
+          - Whether it is a failure, and not only a warning, when requests are left then, or the
+            router cannot tell.
+        type: bool
+        default: false
+      host_header:
+        description:
+          - The host name to ask for, in health checks and proofs.
+        type: str
+      validate_certs:
+        description:
+          - Whether to check the certificates of the router and of containers.
+        type: bool
+        default: true
+      ca_path:
+        description:
+          - A file of CA certificates to trust instead of the system's.
+        type: path
+      timeout:
+        description:
+          - The seconds that one call to the router's API may take.
+        type: float
+        default: 30
+seealso:
+  - module: immutable.delivery.proxy_register
+  - module: community.docker.docker_compose_v2
+"""
+
+EXAMPLES = r"""
+- name: Update the portal's static configuration
+  immutable.delivery.compose_redeploy:
+    project_src: /opt/portal
+    static_services: [portal-api-data-static]
+    environment:
+      PORTAL_CONFIG_KEY: "{{ portal_config_key }}"
+
+- name: Say what the newest images would change
+  immutable.delivery.compose_redeploy:
+    project_src: /opt/portal
+    pull: always
+  check_mode: true
+  diff: true
+
+- name: Roll a service without losing a request
+  immutable.delivery.compose_redeploy:
+    project_src: /opt/demo
+    strategy: rolling
+    docker_host: tcp://prod.example.com:2376
+    validate_certs: true
+    ca_path: /etc/delivery/ca.pem
+    client_cert: /etc/delivery/client.pem
+    client_key: /etc/delivery/client.key
+    variables:
+      TAG: 1f3a9c2
+    router:
+      api_url: http://prod.example.com:8000
+      prove_path: /health
+      services:
+        - service: recommendations
+          port: 8080
+"""
+
+RETURN = r"""
+project:
+  description: The project whose containers are live; null where there is none.
+  returned: success
+  type: str
+containers:
+  description: Its containers as they stand.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - id: 5d0d7c4f0a5b
+      name: demo-web-2
+      service: web
+      project: demo
+      image: web:2
+      image_id: sha256:09667314129b
+      config_hash: 77ecb77f8b56
+      status: running
+      health: healthy
+      ports:
+        8080/tcp: [49153]
+previous:
+  description:
+    - The containers that were live before and are so no longer, as they were. They are removed, but
+      with O(strategy=blue_green) stopped.
+  returned: success
+  type: list
+  elements: dict
+release:
+  description: A digest of the images and configurations of all containers that are live.
+  returned: success
+  type: str
+downtime_seconds:
+  description:
+    - The longest time that a service had no container ready, by the engine's events. It runs from
+      the moment the last one was told to stop until another was started, or healthy where it has a
+      health check. Null where that could not be measured.
+  returned: success
+  type: float
+downtimes:
+  description: The same for each service.
+  returned: success
+  type: dict
+steps:
+  description: Each step with the seconds it took.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.compose.cli import SHORTEST_SECRET
+from ..module_utils.compose.options import ROUTER_OPTIONS
+from ..module_utils.compose.session import redeploy
+from ..module_utils.engine.client import DOCKER_IMPORT_ERROR
+from ..module_utils.engine.options import ENGINE_OPTIONS, REQUIRED_TOGETHER
+from ..module_utils.errors import DeliveryError
+from ..module_utils.wiring import fail, require_library, require_requests
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            **ENGINE_OPTIONS,
+            "project_src": {"type": "path", "required": True},
+            "files": {"type": "list", "elements": "str", "default": []},
+            "project_name": {"type": "str"},
+            "env_files": {"type": "list", "elements": "str", "default": []},
+            "profiles": {"type": "list", "elements": "str", "default": []},
+            "environment": {"type": "dict", "default": {}, "no_log": True},
+            "variables": {"type": "dict", "default": {}},
+            "services": {"type": "list", "elements": "str", "default": []},
+            "static_services": {"type": "list", "elements": "str", "default": []},
+            "run_once_services": {"type": "list", "elements": "str", "default": []},
+            "strategy": {
+                "type": "str",
+                "choices": ["recreate", "rolling", "blue_green"],
+                "default": "recreate",
+            },
+            "build": {
+                "type": "str",
+                "choices": ["changed", "always", "missing", "never"],
+                "default": "changed",
+            },
+            "pull": {
+                "type": "str",
+                "choices": ["always", "missing", "never"],
+                "default": "missing",
+            },
+            "wait_timeout": {"type": "float", "default": 300.0},
+            "keep_releases": {"type": "int", "choices": [0, 1], "default": 1},
+            "router": {"type": "dict", "options": ROUTER_OPTIONS},
+        },
+        required_together=REQUIRED_TOGETHER,
+        required_if=[("strategy", "blue_green", ["router"])],
+        supports_check_mode=True,
+    )
+    require_requests(module)
+    require_library(module, "docker", DOCKER_IMPORT_ERROR)
+    hide(module)
+    try:
+        values = redeploy(module.params, module.check_mode, module.warn)
+    except DeliveryError as error:
+        fail(module, error)
+    else:
+        module.exit_json(**values)
+
+
+def hide(module: AnsibleModule) -> None:
+    """Let Ansible hide the environment's values, but those too short to be told from the rest."""
+    module.no_log_values = {text for text in module.no_log_values if len(text) >= SHORTEST_SECRET}
+
+
+if __name__ == "__main__":
+    main()
