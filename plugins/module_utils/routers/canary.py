@@ -1,0 +1,57 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a router can do that also tries a candidate on a part of the traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from .base import Router, RouterError
+
+MAX_WEIGHT = 99
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A version beside the live one.
+
+    :param weight: the share of the clients that get it, in percent. At 0 it is staged: only
+        requests that ask for it by header get there.
+    """
+
+    urls: tuple[str, ...]
+    weight: int
+
+
+class CanaryRouter(Router, Protocol):
+    """A router with candidates. Requests that ask for a version by header get that one.
+
+    ``Router.switch`` promotes: it sends everything to the addresses it is given, and there is no
+    candidate any more. ``in_flight`` counts neither what is on the live version nor what is on the
+    candidate.
+    """
+
+    def candidate(self, service: str) -> Candidate | None:
+        """Ask for the candidate; None where there is none."""
+
+    def stage(self, service: str, urls: Sequence[str], weight: int = 0) -> None:
+        """Make *urls* the candidate, with that share of the traffic."""
+
+    def unstage(self, service: str) -> None:
+        """Send everything to the live version; satisfied where there is no candidate."""
+
+
+def check_weight(weight: int) -> None:
+    """Make sure that *weight* can be a candidate's share.
+
+    :raises RouterError: it cannot.
+    """
+    if not 0 <= weight <= MAX_WEIGHT:
+        raise RouterError(
+            f"a candidate's weight must be 0 to {MAX_WEIGHT} percent, not {weight}",
+            next_step="Promote the candidate, to give it everything.",
+        )
