@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import grp
+import os
+import pwd
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.nginx_p
 from tests.support.router_daemon import Daemon, accepts, free_port, program
 
 CONF = """\
+user {user};
 daemon off;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;
@@ -64,8 +68,12 @@ class NginxServer:
         self.pid_file = folder / "nginx.pid"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        # Started by root, its workers would be somebody who cannot enter a test's folder.
+        user = f"{pwd.getpwuid(os.getuid()).pw_name} {grp.getgrgid(os.getgid()).gr_name}"
         servers = "".join(SERVER.format(port=self.port, name=name) for name in services)
-        self.conf.write_text(CONF.format(folder=folder, keepalive=keepalive, servers=servers))
+        self.conf.write_text(
+            CONF.format(user=user, folder=folder, keepalive=keepalive, servers=servers)
+        )
         for name in services:
             # As the role leaves it: the variables are there before the first version is.
             (self.files / f"{name}.conf").write_text(nowhere(name))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from .base import RouterError
@@ -64,7 +65,20 @@ class Prepared:
     def discard(self) -> None:
         """Leave no trace of what was not committed."""
         for part, _path in self._parts:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Replace one file, whole or not at all.
+
+    :raises RouterError: it cannot be.
+    """
+    prepared = Prepared({path: text})
+    try:
+        prepared.commit()
+    finally:
+        prepared.discard()
 
 
 def _write(part: Path, text: str) -> None:

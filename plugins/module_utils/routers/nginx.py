@@ -22,7 +22,7 @@ from ..errors import enumerate_words
 from ..exclusive import exclusive
 from .base import Overtaken, Route, RouterError, same_targets
 from .canary import Candidate, check_weight
-from .files import Prepared
+from .files import replace_file
 from .nginx_config import Header, State, Version, parse, render, variable
 from .nginx_process import NginxProcess, boot_id, now
 from .plan import where
@@ -141,7 +141,7 @@ class Nginx:
                 return
             old = path.read_text(encoding="utf-8") if state is not None else None
             following = State(standing).next(version, boot_id(), now())
-            Prepared({path: render(service, following, self.header)}).commit()
+            replace_file(path, render(service, following, self.header))
             told = False
             try:
                 self.process.test()
@@ -157,7 +157,7 @@ class Nginx:
         if old is None:
             path.unlink(missing_ok=True)
         else:
-            Prepared({path: old}).commit()
+            replace_file(path, old)
         if told:
             # It may have been slow rather than unwilling, and must not end with the new file.
             self.process.reload()

@@ -13,6 +13,7 @@ they are working on, and end. Until then their title says ``is shutting down``.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -26,6 +27,8 @@ from .base import RouterError
 
 PROC = Path("/proc")
 BOOT_ID = PROC / "sys/kernel/random/boot_id"
+# As nginx writes it with or without a log of its own.
+ERROR = re.compile(r"\[emerg\] (?:\d+#\d+: )?(?P<what>.*)")
 PACE = Pace(interval=0.1, first=0.01)
 
 
@@ -88,9 +91,9 @@ class NginxProcess:
         done = self._call(argv)
         if done.returncode != 0:
             lines = done.stderr.strip().splitlines()
-            errors = [line for line in lines if "[emerg]" in line] or lines[-1:]
+            errors = [found["what"] for line in lines if (found := ERROR.search(line))]
             raise RouterError(
-                f"nginx refuses its configuration: {' '.join(errors)[:500]}",
+                f"nginx refuses its configuration: {'; '.join(errors or lines[-1:])[:500]}",
                 next_step=f"Correct {self.conf} or what it includes.",
             )
 
