@@ -13,10 +13,10 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
@@ -37,6 +37,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.alb.rules impor
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
 HEALTH_NAMESPACE = "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"
+MotoT = TypeVar("MotoT", bound="Moto")
 Start = Callable[[str, list[tuple[str, str]]], Any]
 
 
@@ -71,10 +72,13 @@ class _Quiet(WSGIRequestHandler):  # type: ignore[misc]
 
 @dataclass
 class Moto:
-    """The server. ``calls`` names each call of the load balancer's API since ``reset_calls``."""
+    """The server. ``calls`` names each call since ``reset_calls``, ``actions`` as policies do."""
 
     url: str = ""
     calls: list[str] = field(default_factory=list)
+    actions: list[str] = field(default_factory=list)
+    # The actions that the caller may use, as policies name them; None for all.
+    allowed: Collection[str] | None = None
     faults: list[Fault] = field(default_factory=list)
     # By target group, what each further look at its health shows; the last one stays.
     health: dict[str, list[Sequence[tuple[str, str, str]]]] = field(default_factory=dict)
@@ -92,6 +96,7 @@ class Moto:
         """Begin to count anew, and spoil the calls that *faults* name."""
         with self._lock:
             self.calls.clear()
+            self.actions.clear()
             self.faults[:] = faults
             self._numbered = 0
 
@@ -118,10 +123,13 @@ class Moto:
         environ["wsgi.input"] = io.BytesIO(body)
         if "uncounted" in environ.get("HTTP_USER_AGENT", ""):
             return self._pass(environ, start)
-        form = parse_qs(body.decode())
-        action = form.get("Action", ["?"])[0]
+        form = parse_qs(body.decode(errors="replace"))
+        # Newer APIs name the operation at the end of the path.
+        action = form.get("Action", [environ["PATH_INFO"].rpartition("/")[2]])[0]
+        full = f"{_service(environ)}:{action}"
         with self._lock:
             self.calls.append(action)
+            self.actions.append(full)
             self._numbered += 1
             fault = next((item for item in self.faults if item.strikes(self._numbered)), None)
             hook = self.before.pop(action, None)
@@ -134,6 +142,14 @@ class Moto:
             if fault.lost:
                 list(self._pass(environ, lambda *_answer: None))
             return _refuse(start, fault, action)
+        if self.allowed is not None and full not in self.allowed:
+            return _refuse(start, Fault(0, **DENIED), full)
+        return self._answer(environ, start, action, form)
+
+    def _answer(
+        self, environ: dict[str, Any], start: Start, action: str, form: dict[str, list[str]]
+    ) -> Iterable[bytes]:
+        """Carry a call out."""
         group = form.get("TargetGroupArn", [""])[0]
         if action == "DescribeTargetHealth" and group in self.health:
             return self._tell_health(group, start)
@@ -201,6 +217,13 @@ class Moto:
         return [body]
 
 
+def _service(environ: Mapping[str, Any]) -> str:
+    """The service that a call is signed for, by the name that policies have for it."""
+    scope = str(environ.get("HTTP_AUTHORIZATION", "")).partition("Credential=")[2].split("/")
+    name = scope[3] if len(scope) > 3 else "?"
+    return {"monitoring": "cloudwatch"}.get(name, name)
+
+
 def _xml(start: Start, status: str, text: str) -> Iterable[bytes]:
     body = text.encode()
     start(status, [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))])
@@ -209,17 +232,19 @@ def _xml(start: Start, status: str, text: str) -> Iterable[bytes]:
 
 def _refuse(start: Start, fault: Fault, action: str) -> Iterable[bytes]:
     message = escape(f"{action} was spoilt by the test")
+    # EC2's own form is the second one.
     text = (
         f'<ErrorResponse xmlns="{HEALTH_NAMESPACE}"><Error><Type>Sender</Type>'
-        f"<Code>{fault.code}</Code><Message>{message}</Message></Error></ErrorResponse>"
+        f"<Code>{fault.code}</Code><Message>{message}</Message></Error><Errors><Error>"
+        f"<Code>{fault.code}</Code><Message>{message}</Message></Error></Errors></ErrorResponse>"
     )
     return _xml(start, f"{fault.status} -", text)
 
 
 @contextmanager
-def moto_server() -> Iterator[Moto]:
+def moto_server(kind: type[MotoT] = Moto) -> Iterator[MotoT]:  # type: ignore[assignment]
     """Run the server in a thread, on a port of 127.0.0.1 that was free."""
-    moto = Moto()
+    moto = kind()
     server = make_server("127.0.0.1", 0, moto, threaded=True, request_handler=_Quiet)
     moto.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
