@@ -21,8 +21,8 @@ from docker.models.containers import Container
 
 from tests.support.engine import build, one_at_a_time
 from tests.support.modules import Ended, run_module
-from tests.support.proxy import Proxy
-from tests.support.registry import Registry
+from tests.support.proxy import Proxy, start_proxy
+from tests.support.registry import Registry, start_registry
 
 FOLDER = Path(__file__).with_name("service_image")
 SERVICE_LABEL = "immutable.delivery.service"
@@ -106,6 +106,25 @@ class Shop:
                 if f"/{self.prefix}/" in name:
                     with suppress(APIError):
                         self.engine.images.remove(name)
+
+    def state(self, name: str) -> tuple[object, ...]:
+        """All that a deploy that failed must leave as it was."""
+        containers = sorted((one.id, one.name, one.status) for one in self.containers(name))
+        return (*containers, self.proxy.api("GET", f"/{name}").json())
+
+
+@contextmanager
+def open_shop(engine: DockerClient, prefix: str, folder: Path) -> Iterator[Shop]:
+    """A registry, a proxy and the engine; what was made on that is removed."""
+    with start_registry(folder) as registry, start_proxy(folder) as proxy:
+        shop = Shop(engine, registry, proxy, prefix, folder)
+        try:
+            yield shop
+        finally:
+            shop.clean_up()
+
+
+CHECK = ["python3", "/app/check.py"]
 
 
 def push(tag: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from ..change import OnUndo, Step
 from ..deadline import Deadline, Pace
 from ..engine.container import Container
-from ..engine.health import wait_well
+from ..engine.health import ContainerFailed, wait_well
 from ..errors import DeliveryError, enumerate_words
 from . import plan as steps
 from . import testing
@@ -321,25 +321,29 @@ class Deploy:
 
     def _wait(self, containers: Sequence[str], pace: Pace = PACE) -> list[Container]:
         asked = bool(self.wanted.health_path)
-        return wait_well(
-            self.engine.client,
-            containers,
-            Deadline(self.health_timeout),
-            secrets=self.secrets,
-            look_further=self.observer.shortcoming if asked else None,
-            checks=not asked,
-            pace=pace,
-        )
+        try:
+            return wait_well(
+                self.engine.client,
+                containers,
+                Deadline(self.health_timeout),
+                secrets=self.secrets,
+                look_further=self.observer.shortcoming if asked else None,
+                checks=not asked,
+                pace=pace,
+            )
+        except ContainerFailed as error:
+            error.next_step = "Mend what its log says, build and deploy again."
+            raise
 
     def _as_before(self) -> str:
         """Say what goes on as before, for a failure."""
         standing = [member for member in live(self.before) if member.running]
         if not standing:
-            return f"{self.wanted.name} does not run, as before"
+            return f"nothing of {self.wanted.name} is live, as before"
         names = enumerate_words(
             f"{one.name} at {one.url}" if one.url else one.name for one in standing
         )
-        return f"{self.wanted.name} is {names}, as before"
+        return f"live as before: {names}"
 
 
 def _shown(states: Any) -> str:

@@ -71,7 +71,11 @@ def deliver(
     :raises DeliveryError: the deploy failed and was taken back; or it stands, and what was to be
         retired is left over, as the error says.
     """
-    outcome = run(deploy, check_mode=check_mode)
+    try:
+        outcome = run(deploy, check_mode=check_mode)
+    except DeliveryError as error:
+        error.next_step = error.next_step or "Once the reason is gone, run this again."
+        raise
     done = Delivered(deploy, outcome, outcome.after)
     after = deploy.planned.after
     if check_mode or not after:
