@@ -21,6 +21,7 @@ requirements:
   - python >= 3.11
   - requests
 extends_documentation_fragment:
+  - immutable.delivery.router_alb
   - immutable.delivery.attributes
 attributes:
   check_mode:
@@ -32,15 +33,15 @@ attributes:
 options:
   router:
     description:
-      - The kind of router.
+      - The kind of router. V(alb) is the listener of an AWS load balancer, see O(alb).
     type: str
-    choices: [registry]
+    choices: [registry, alb]
     default: registry
   api_url:
     description:
-      - Where the router is.
+      - Where the router is; with O(router=alb) where its clients ask, by default under the load
+        balancer's own name. Needed for all other routers.
     type: str
-    required: true
   service:
     description:
       - The name that the portal is registered with.
@@ -107,6 +108,10 @@ live:
     version:
       description: Its version, as it says.
       type: str
+entrance:
+  description: Where clients reach the portal through the router.
+  returned: success
+  type: str
 stages:
   description: What a deploy does, in this order.
   returned: success
@@ -129,14 +134,16 @@ from ..module_utils.deadline import Deadline
 from ..module_utils.errors import DeliveryError
 from ..module_utils.http import Http
 from ..module_utils.portal.release import Live, plan_release, read_version
+from ..module_utils.routers.alb_options import alb_spec
+from ..module_utils.routers.base import Router
 from ..module_utils.routers.options import ROUTERS, router_of
 from ..module_utils.routers.plan import where
 from ..module_utils.wiring import fail, require_requests
 
 
-def observe(params: dict[str, Any]) -> Live:
+def observe(params: dict[str, Any], router: Router) -> Live:
     """Ask router and live instance."""
-    route = router_of(params).observe(params["service"])
+    route = router.observe(params["service"])
     if route.url is None:
         return Live("", "")
     if len(route.urls) > 1:
@@ -180,7 +187,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "router": {"type": "str", "choices": list(ROUTERS), "default": "registry"},
-            "api_url": {"type": "str", "required": True},
+            "api_url": {"type": "str"},
+            "alb": alb_spec(),
             "service": {"type": "str", "required": True},
             "version": {"type": "str", "required": True},
             "host_header": {"type": "str"},
@@ -190,17 +198,21 @@ def main() -> None:
             "validate_certs": {"type": "bool", "default": True},
             "ca_path": {"type": "path"},
         },
+        required_if=[("router", "registry", ["api_url"]), ("router", "alb", ["alb"])],
         supports_check_mode=True,
     )
     require_requests(module)
     params = module.params
     try:
-        live = observe(params)
+        router = router_of(params)
+        live = observe(params, router)
         stages = plan_release(live, params["version"])
+        entrance = router.entrance(params["service"])
     except DeliveryError as error:
         fail(module, error)
     else:
-        module.exit_json(**result(live, stages, params["version"], module.check_mode))
+        values = result(live, stages, params["version"], module.check_mode)
+        module.exit_json(**values, entrance=entrance)
 
 
 if __name__ == "__main__":

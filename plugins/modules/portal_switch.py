@@ -31,6 +31,7 @@ requirements:
 extends_documentation_fragment:
   - immutable.delivery.portal
   - immutable.delivery.portal.job
+  - immutable.delivery.router_alb
   - immutable.delivery.attributes
   - immutable.delivery.attributes.actiongroup_portal
 attributes:
@@ -56,15 +57,15 @@ options:
     required: true
   router:
     description:
-      - The kind of router.
+      - The kind of router. V(alb) is the listener of an AWS load balancer, see O(alb).
     type: str
-    choices: [registry]
+    choices: [registry, alb]
     default: registry
   router_url:
     description:
-      - Where the router is.
+      - Where the router is; with O(router=alb) where its clients ask, by default under the load
+        balancer's own name. Needed for all other routers.
     type: str
-    required: true
   service:
     description:
       - The name that the portal is registered with at the router.
@@ -181,6 +182,7 @@ from ..module_utils.portal.handover import Handover, HandoverChange, MayHaveWrit
 from ..module_utils.portal.importing import ImportChange
 from ..module_utils.portal.options import client_of, connection_spec, job_spec, patience_of
 from ..module_utils.portal.plan import ExportWanted, ImportWanted
+from ..module_utils.routers.alb_options import alb_spec
 from ..module_utils.routers.base import Route, same_targets
 from ..module_utils.routers.options import change_of
 from ..module_utils.routers.plan import where
@@ -194,7 +196,8 @@ def change_from(params: dict[str, Any], check_mode: bool) -> HandoverChange[Rout
 
     :raises DeliveryError: an option cannot be used.
     """
-    for name in ("api_url", "candidate_url", "router_url"):
+    given = ["router_url"] if params["router_url"] else []
+    for name in ("api_url", "candidate_url", *given):
         check_url(params[name], name)
     if not 0 <= params["min_remaining"] < params["lock_seconds"]:
         raise DeliveryError(
@@ -298,8 +301,9 @@ def main() -> None:
             **job_spec(),
             "candidate_url": {"type": "str", "required": True},
             "archive": {"type": "path", "required": True},
-            "router": {"type": "str", "choices": ["registry"], "default": "registry"},
-            "router_url": {"type": "str", "required": True},
+            "router": {"type": "str", "choices": ["registry", "alb"], "default": "registry"},
+            "router_url": {"type": "str"},
+            "alb": alb_spec(),
             "service": {"type": "str", "required": True},
             "health_path": {"type": "str", "default": "/health"},
             "health_timeout": {"type": "float", "default": 30.0},
@@ -311,6 +315,7 @@ def main() -> None:
             "drain_timeout": {"type": "float", "default": 30.0},
             "rounds": {"type": "int", "default": 3},
         },
+        required_if=[("router", "registry", ["router_url"]), ("router", "alb", ["alb"])],
         supports_check_mode=True,
     )
     require_requests(module)

@@ -28,6 +28,7 @@ notes:
   - In check mode the new address is asked for its health, which changes nothing; it is neither
     switched to nor proved, and nothing is drained.
 extends_documentation_fragment:
+  - immutable.delivery.router_alb
   - immutable.delivery.attributes
 attributes:
   check_mode:
@@ -39,16 +40,17 @@ attributes:
 options:
   router:
     description:
-      - The kind of router.
+      - The kind of router. V(alb) is the listener of an AWS load balancer, see O(alb).
       - V(registry) is the demo proxy with its HTTP API.
     type: str
-    choices: [registry]
+    choices: [registry, alb]
     default: registry
   api_url:
     description:
       - The address of the router's API; for O(router=registry) also where its clients ask.
+      - With O(router=alb) it is only where its clients ask, by default under the load balancer's
+        own name. Needed for all other routers.
     type: str
-    required: true
   service:
     description:
       - The name of the service.
@@ -117,6 +119,8 @@ options:
   drain_timeout:
     description:
       - How many seconds to wait for the requests on earlier addresses to end; V(0) does not wait.
+      - The API of O(router=alb) does not count requests. There the deregistration delay of the
+        earlier target group is waited for, which this must not be less than.
       - Where nothing is to be switched, requests that are left from before are waited for as well.
     type: float
     default: 60
@@ -228,6 +232,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.change import run
 from ..module_utils.errors import DeliveryError
+from ..module_utils.routers.alb_options import alb_spec
 from ..module_utils.routers.base import Route
 from ..module_utils.routers.options import change_of
 from ..module_utils.routers.plan import REMOVE, SWITCH, where
@@ -239,8 +244,9 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "router": {"type": "str", "choices": ["registry"], "default": "registry"},
-            "api_url": {"type": "str", "required": True},
+            "router": {"type": "str", "choices": ["registry", "alb"], "default": "registry"},
+            "api_url": {"type": "str"},
+            "alb": alb_spec(),
             "service": {"type": "str", "required": True},
             "url": {"type": "str"},
             "urls": {"type": "list", "elements": "str"},
@@ -260,7 +266,11 @@ def main() -> None:
             "timeout": {"type": "float", "default": 30.0},
         },
         mutually_exclusive=[("url", "urls")],
-        required_if=[("state", "present", ["url", "urls"], True)],
+        required_if=[
+            ("state", "present", ["url", "urls"], True),
+            ("router", "registry", ["api_url"]),
+            ("router", "alb", ["alb"]),
+        ],
         supports_check_mode=True,
     )
     require_requests(module)
@@ -320,7 +330,13 @@ def report_left(
     """
     if drained.drained:
         return
-    if drained.drained is None:
+    if drained.lasts is not None:
+        text = (
+            f"requests on earlier addresses of {params['service']} get another "
+            f"{drained.lasts:.0f} s to end, after the drain_timeout of "
+            f"{params['drain_timeout']:.0f} s"
+        )
+    elif drained.drained is None:
         text = "the router cannot tell how many requests are left on earlier addresses"
     elif drained.in_flight is None:
         text = "the router could not be asked how many requests are left on earlier addresses"

@@ -170,7 +170,9 @@ class Balancer:
     def deregistration_delay(self, group: str) -> float:
         """Return the seconds that a group gives to the requests of a target that leaves it."""
         found = self._call(
-            "DescribeTargetGroupAttributes", "describe_target_group_attributes", TargetGroupArn=group
+            "DescribeTargetGroupAttributes",
+            "describe_target_group_attributes",
+            TargetGroupArn=group,
         )
         values = {item["Key"]: item.get("Value") for item in found["Attributes"]}
         # What the API gives to a group that was made without one.

@@ -21,7 +21,7 @@ URL_TAG = "immutable.delivery:url"
 
 
 class NoAddress(DeliveryError):
-    """What stands behind a target group cannot be asked directly, since nothing says where it is."""
+    """What stands behind a target group cannot be asked directly: nothing says where it is."""
 
     kind = "no_address"
 

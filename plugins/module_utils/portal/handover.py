@@ -142,11 +142,15 @@ class HandoverChange(Generic[RouteT]):
                 next_step="Give the address of another instance as candidate_url.",
             )
         self.check_route(observed.route)
+        # What a router takes its time for comes before users have to wait.
+        early = [step for step in route if step.detail.get("early")]
+        late = [step for step in route if step not in early]
         return [
+            *_of("ready", early),
             *_of("export", self.export.plan(self.export.exported)),
             *_of("import", self.import_.plan(self.import_.imported)),
             Step("held", "make sure that the live portal has taken no write since"),
-            *_of("route", route),
+            *_of("route", late),
             Step("held_still", "make sure that it took none until the switch"),
             Step("open", "let users write to the candidate"),
         ]
@@ -155,6 +159,9 @@ class HandoverChange(Generic[RouteT]):
         """Run one step."""
         part, _dot, action = step.action.partition(".")
         getattr(self, f"_{part}")(replace(step, action=action), on_undo)
+
+    def _ready(self, step: Step, on_undo: OnUndo) -> None:
+        self.traffic.apply(step, on_undo)
 
     def _export(self, step: Step, on_undo: OnUndo) -> None:
         if step.action == "begin":

@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import DeliveryError
 from ..http import Http, check_url
 from ..probe import Expectation
+from .alb_options import alb_of
 from .base import Preparing, Router, normal
 from .plan import Wanted
 from .registry import Registry
@@ -33,6 +34,7 @@ def registry_of(params: dict[str, Any]) -> Router:
 
 ROUTERS: dict[str, Callable[[dict[str, Any]], Router]] = {
     "registry": registry_of,
+    "alb": alb_of,
 }
 
 

@@ -56,7 +56,7 @@ class Check:
 class Drained:
     """What a drain came to; both are None where the router cannot tell.
 
-    :param lasts: the seconds that requests may still last, where only time tells.
+    :param lasts: the seconds that requests may go on for, where only time tells.
     """
 
     drained: bool | None
@@ -201,7 +201,9 @@ class RouteChange:
             return Drained(None, None, deadline.elapsed)
         enough = lasts <= deadline.remaining
         deadline.sleep(min(lasts, deadline.remaining))
-        return Drained(True if enough else None, None, deadline.elapsed, None if enough else lasts)
+        if enough:
+            return Drained(True, None, deadline.elapsed)
+        return Drained(None, None, deadline.elapsed, lasts - deadline.elapsed)
 
     def _read_back(self) -> Route:
         """Return the route.
