@@ -1,0 +1,128 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Options of a deploy, names of images, and what an engine's words mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.immutable.delivery.plugins.module_utils.engine.client import EngineError
+from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
+from ansible_collections.immutable.delivery.plugins.module_utils.service.image import Reference
+from ansible_collections.immutable.delivery.plugins.module_utils.service.model import Release, Shape
+from ansible_collections.immutable.delivery.plugins.module_utils.service.options import (
+    OPTIONS,
+    BadOption,
+    secrets_of,
+    unmasked,
+    wanted_of,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.service.refusals import meaning
+
+DIGEST = "sha256:" + "a" * 64
+
+
+def params(**given: Any) -> dict[str, Any]:
+    values = {name: option.get("default") for name, option in OPTIONS.items()}
+    return {**values, "name": "demo", "image": "demo", "container_port": 8080, **given}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("demo", ("demo", "latest", "")),
+        ("demo:1.2", ("demo", "1.2", "")),
+        ("cd:5000/demo", ("cd:5000/demo", "latest", "")),
+        ("cd:5000/a/demo:1", ("cd:5000/a/demo", "1", "")),
+        (f"cd:5000/demo@{DIGEST}", ("cd:5000/demo", "", DIGEST)),
+        (f"cd:5000/demo:1@{DIGEST}", ("cd:5000/demo", "", DIGEST)),
+        (DIGEST, ("", "", DIGEST)),
+    ],
+)
+def test_references(text: str, expected: tuple[str, str, str]) -> None:
+    found = Reference.of(text)
+    assert (found.repository, found.tag, found.digest) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "@", "demo@", "demo@sha256:12", " demo", "de mo", "-x", "demo\n"]
+)
+def test_what_is_no_reference(text: str) -> None:
+    with pytest.raises(DeliveryError, match="is no image"):
+        Reference.of(text)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"name": ""},
+        {"name": "-demo"},
+        {"name": "d" * 64},
+        {"name": "de/mo"},
+        {"instances": 0},
+        {"keep_releases": -1},
+        {"stop_timeout": -1},
+        {"container_port": 0},
+        {"published_port": 65536},
+        {"published_port": 80, "instances": 2},
+        {"health_timeout": float("inf")},
+        {"health_timeout": float("nan")},
+        {"health_path": "health"},
+        {"networks": ["host"]},
+        {"memory": "much"},
+        {"environment": {"A=B": "c"}},
+        {"router": "registry", "route": "a/b"},
+    ],
+)
+def test_options_that_cannot_be_used(given: dict[str, Any]) -> None:
+    with pytest.raises(BadOption):
+        wanted_of(params(**given), "127.0.0.1")
+
+
+def test_what_a_container_gets() -> None:
+    given = params(memory="256m", environment={"A": True, "B": None, "C": 1}, router="registry")
+    found = wanted_of(given, "prod")
+    assert found.shape is not None
+    assert found.shape.memory == 256 * 1024**2
+    assert found.shape.environment == {"A": "true", "B": "", "C": "1"}
+    assert (found.route, found.address) == ("demo", "prod")
+
+
+def test_a_release_is_its_image_and_its_configuration() -> None:
+    plain = Shape(8080)
+    assert plain.digest == Shape(8080, environment={}).digest
+    assert plain.digest != Shape(8080, environment={"A": "1"}).digest
+    assert Shape(1, environment={"A": "1", "B": "2"}).digest == (
+        Shape(1, environment={"B": "2", "A": "1"}).digest
+    )
+    assert Release(DIGEST, plain.digest).id == f"{'a' * 12}-{plain.digest[:8]}"
+    assert "swordfish" not in repr(Shape(1, environment={"A": "swordfish"}))
+
+
+def test_which_values_are_hidden() -> None:
+    given = params(environment={"A": "swordfish", "B": "1"}, registry_password="hunter22")
+    assert secrets_of(given) == {"swordfish", "hunter22"}
+    assert unmasked({"swordfish", "1", "8080"}) == {"1", "8080"}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("write /var/lib/docker/x: no space left on device", "disk_full"),
+        ("driver failed: Bind for 0.0.0.0:80 failed: port is already allocated", "port_taken"),
+        ("listen tcp4 0.0.0.0:80: bind: address already in use", "port_taken"),
+        ("manifest for demo:1 not found: manifest unknown", "image_missing"),
+        ("no basic auth credentials", "registry_denied"),
+        ("dial tcp 10.0.0.1:5000: connect: connection refused", "registry_away"),
+        ("x509: certificate signed by unknown authority", "registry_away"),
+        ("something quite different", "engine"),
+    ],
+)
+def test_what_an_engine_means(text: str, kind: str) -> None:
+    found = meaning(EngineError(f"could not do it: {text}"))
+    assert found.kind == kind
+    assert text in found.message

@@ -1,0 +1,151 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An engine and a router that live in memory, for the properties of plans."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ansible_collections.immutable.delivery.plugins.module_utils.change import Step
+from ansible_collections.immutable.delivery.plugins.module_utils.service import plan as steps
+from ansible_collections.immutable.delivery.plugins.module_utils.service.model import (
+    UNPROVED,
+    Member,
+    Observed,
+    Release,
+    Shape,
+    Wanted,
+    url_at,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.service.plan import Plan, plan
+
+ADDRESS = "127.0.0.1"
+
+
+def release(name: str) -> Release:
+    """A release that is known by one letter."""
+    return Release(f"sha256:{name * 64}", "0" * 64)
+
+
+def wanted(count: int = 1, keep: int = 1, port: int | None = None, rehearse: bool = True) -> Wanted:
+    """A service that is to stand, tested."""
+    return Wanted(
+        "demo",
+        Shape(8080, port),
+        instances=count,
+        address=ADDRESS,
+        route="demo",
+        tested=True,
+        rehearse=rehearse,
+        keep_releases=keep,
+    )
+
+
+class World:
+    """What stands, and what each step makes of it."""
+
+    def __init__(self, routed: bool) -> None:
+        self.members: dict[str, Member] = {}
+        self.route: tuple[str, ...] | None = () if routed else None
+        self.clock = 0
+        self.port = 40000
+
+    def observed(self, name: str | None) -> Observed:
+        """What a deploy of that release sees."""
+        return Observed(
+            tuple(self.members.values()), self.route, release(name) if name else None, False
+        )
+
+    def plan(self, name: str | None, what: Wanted) -> Plan:
+        """The plan for that release; None removes the service."""
+        return plan(self.observed(name), what if name else replace(what, shape=None))
+
+    def served(self) -> set[str]:
+        """The releases of those that run and have the traffic."""
+        return {
+            one.release
+            for one in self.members.values()
+            if one.running
+            and one.well
+            and (not one.unproved if self.route is None else one.among(self.route))
+        }
+
+    def deploy(self, name: str | None, what: Wanted, end: int = 1000) -> list[Step]:
+        """Plan and apply; killed before the step of number *end*."""
+        planned = self.plan(name, what)
+        done = [*planned.steps, *planned.after][:end]
+        self.made: list[str] = []
+        for step in done:
+            self._apply(step, planned, name or "", what)
+        return done
+
+    def _apply(self, step: Step, planned: Plan, name: str, what: Wanted) -> None:
+        intent = planned.intent
+        coming = [*(member.id for member in intent.start), *self.made]
+        if step.action in (steps.CLEAR, steps.REMOVE):
+            for gone in step.detail["ids"]:
+                del self.members[gone]
+        elif step.action == steps.CREATE:
+            self._create(intent.create, release(name).id)
+        elif step.action in (steps.START, steps.REVIVE):
+            for one in step.detail.get("ids") or coming:
+                self.start(one, what.fixed_port)
+        elif step.action == steps.REPLACE:
+            for holder in intent.holders:
+                self.stop(holder.id)
+            self.start(coming[0], what.fixed_port)
+        elif step.action == steps.APPROVE:
+            for one in [*self.made, *(member.id for member in intent.stay)]:
+                member = self.members[one]
+                self.members[one] = replace(member, name=member.name.removesuffix(UNPROVED))
+        elif step.action in (steps.ROUTE, steps.UNROUTE):
+            final = [*(member.id for member in intent.stay), *coming]
+            self.route = tuple(self.members[one].url or "" for one in final)
+        elif step.action == steps.STOP:
+            for one in step.detail["ids"]:
+                self.stop(one)
+
+    def _create(self, names: tuple[str, ...], of_release: str) -> None:
+        for name in names:
+            unproved = f"{name}{UNPROVED}"
+            assert unproved not in self.members and name not in self.names()
+            self.clock += 1
+            self.members[unproved] = Member(
+                unproved, unproved, of_release, status="created", started=self.now()
+            )
+            self.made.append(unproved)
+
+    def names(self) -> set[str]:
+        """All names."""
+        return {member.name for member in self.members.values()}
+
+    def now(self) -> str:
+        """A time that sorts."""
+        return f"{self.clock:09}"
+
+    def start(self, one: str, fixed: int | None = None) -> None:
+        """Run a container, at another port than before where the engine picks one."""
+        self.clock += 1
+        self.port += 1
+        if fixed is not None:
+            url = url_at(ADDRESS, fixed)
+            assert not any(other.url == url for other in self.members.values() if other.id != one)
+        self.members[one] = replace(
+            self.members[one],
+            running=True,
+            well=True,
+            status="running",
+            started=self.now(),
+            url=url_at(ADDRESS, fixed or self.port),
+        )
+
+    def stop(self, one: str) -> None:
+        """End a container."""
+        ended = {"running": False, "well": False, "status": "exited", "url": None}
+        self.members[one] = replace(self.members[one], **ended)
+
+    def sicken(self, one: str) -> None:
+        """Make a container one that answers wrong."""
+        self.members[one] = replace(self.members[one], well=False, status="unhealthy")
