@@ -117,7 +117,7 @@ def _address(name: str, url: Any) -> str:
 class _Asking:
     """What amazon.aws wants to know of a module, and its failures as ours."""
 
-    _name = "router alb:"
+    _name = "router alb"
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self.params = params
@@ -134,6 +134,8 @@ def _client(given: Mapping[str, Any]) -> Any:
 
     asking = _Asking({**given, "aws_config": {**CONFIG, **(given.get("aws_config") or {})}})
     region, endpoint, how = get_aws_connection_info(asking)
+    if not region:
+        raise BadOption("router alb needs alb.region, or AWS_REGION in the environment")
     return boto3_conn(
         asking, conn_type="client", resource="elbv2", region=region, endpoint=endpoint, **how
     )
