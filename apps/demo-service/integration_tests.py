@@ -29,7 +29,10 @@ OPENER = build_opener()
 
 
 class Failed(Exception):
-    """A test's finding, as one sentence."""
+    """A test's finding, as one sentence on one line."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(text.split()))
 
 
 def ask(base: str, path: str) -> tuple[int, str]:
