@@ -97,11 +97,8 @@ class Service:
     @property
     def fixed_ports(self) -> tuple[str, ...]:
         """The host ports that only one container can have."""
-        return tuple(
-            str(port["published"])
-            for port in self.spec.get("ports") or ()
-            if str(port.get("published") or "0").isdecimal() and port.get("published") != "0"
-        )
+        told = (str(port.get("published") or "0") for port in self.spec.get("ports") or ())
+        return tuple(port for port in told if port.isdecimal() and int(port))
 
     @property
     def environment_names(self) -> tuple[str, ...]:

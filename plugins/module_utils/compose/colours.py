@@ -1,0 +1,122 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Two projects of one application, of which a router makes one the live one: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..change import Step
+from ..errors import DeliveryError, enumerate_words
+from ..routers.base import normal
+from .engine_state import Instance
+
+COLOURS = ("blue", "green")
+CLEAR = "clear"
+UP = "up"
+SWITCH = "switch"
+RETIRE = "retire"
+
+
+class Split(DeliveryError):
+    """The router sends one service to one project, and another to another."""
+
+    kind = "split"
+
+
+def slots(name: str) -> tuple[str, str]:
+    """Return the names of the two projects of an application."""
+    blue, green = (f"{name}-{colour}" for colour in COLOURS)
+    return blue, green
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What stands.
+
+    :param projects: the containers of each project by service; the application's own name among
+        them, for it may have been deployed by another strategy before.
+    :param routes: by service, the addresses that the router has.
+    :param reached: by address, the project of the container that is reached at it.
+    """
+
+    projects: Mapping[str, Mapping[str, Sequence[Instance]]]
+    routes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    reached: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def live(self) -> frozenset[str]:
+        """The projects that have traffic."""
+        told = {normal(url) for urls in self.routes.values() for url in urls}
+        return frozenset(project for url, project in self.reached.items() if normal(url) in told)
+
+    def instances(self, project: str) -> list[Instance]:
+        """Return a project's containers."""
+        return [one for ones in self.projects.get(project, {}).values() for one in ones]
+
+    def running(self, project: str) -> bool:
+        """Tell whether any container of a project runs."""
+        return any(one.container.running for one in self.instances(project))
+
+
+def live_project(standing: Standing, name: str) -> str | None:
+    """Return the project that has the traffic, or would: the only one that runs.
+
+    :raises Split: two of them have traffic.
+    """
+    if len(standing.live) > 1:
+        raise Split(
+            f"the router sends traffic to {enumerate_words(sorted(standing.live))}, so neither is "
+            "the live one",
+            next_step="Send all services to one of them with proxy_register, then run this again.",
+        )
+    if standing.live:
+        return next(iter(standing.live))
+    running = [project for project in (*slots(name), name) if standing.running(project)]
+    return running[0] if len(running) == 1 else None
+
+
+def candidate(name: str, live: str | None) -> str:
+    """Return the project that a new release goes to."""
+    blue, green = slots(name)
+    return green if live == blue else blue
+
+
+@dataclass(frozen=True)
+class Move:
+    """What shall become of the projects.
+
+    :param target: the project that shall have the traffic.
+    :param deploy: whether it is to be brought up anew.
+    :param routed: by service, the addresses that the router shall have; None where they are not
+        known before the project is up.
+    :param keep: whether other projects are kept, stopped.
+    """
+
+    target: str
+    deploy: bool
+    routed: Mapping[str, Sequence[str] | None]
+    keep: bool = True
+
+
+def plan(standing: Standing, move: Move) -> list[Step]:
+    """Return the steps."""
+    steps = []
+    if move.deploy:
+        if standing.instances(move.target):
+            steps.append(Step(CLEAR, f"remove what is left of {move.target}"))
+        steps.append(Step(UP, f"bring up {move.target}"))
+    for service, urls in sorted(move.routed.items()):
+        now = sorted(map(normal, standing.routes.get(service, ())))
+        if move.deploy or urls is None or sorted(map(normal, urls)) != now:
+            said = f"send the traffic of {service} to {move.target}"
+            steps.append(Step(SWITCH, said, {"service": service}))
+    for project in sorted(standing.projects):
+        there = standing.instances(project)
+        if project != move.target and (standing.running(project) or (there and not move.keep)):
+            said = f"{'stop' if move.keep else 'remove'} {project}"
+            steps.append(Step(RETIRE, said, {"project": project}))
+    return steps
