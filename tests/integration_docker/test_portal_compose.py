@@ -1,0 +1,276 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole portal as one compose project: updates, refusals, rehearsals, backups."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docker import DockerClient
+
+from tests.support.engine import build
+from tests.support.portal_compose import (
+    API_HOST,
+    APPS,
+    ARCHIVE,
+    KEY,
+    PASSWORD,
+    PORTAL_HOST,
+    STATIC,
+    Stack,
+    now,
+    static_with,
+)
+
+UPDATE = "playbooks/portal_update_config.yml"
+COMPONENTS = "playbooks/portal_update_components.yml"
+REHEARSE = "playbooks/portal_test_deploy.yml"
+BACKUP = "playbooks/portal_backup.yml"
+RESTORE = "playbooks/portal_restore.yml"
+REDEPLOY = "Replace what changed"
+ENDED = {"portal-api-data-static", "portal-api-data-dynamic"}
+RUNNING = {
+    "haproxy",
+    "portal",
+    "portal-api",
+    "portal-kong-adapter",
+    "portal-mailer",
+    "portal-chatbot",
+    "kong",
+    "kong-database",
+}
+
+
+@pytest.fixture(scope="module")
+def stack(
+    engine: DockerClient,
+    prefix: str,
+    app_image: Callable[[str], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Stack]:
+    """The project that all tests of this file share, filled with the sample export."""
+    for app in APPS:
+        app_image(app)
+    folder = tmp_path_factory.mktemp("portal")
+    static = static_with(folder / "static")
+    stack = Stack(engine, folder / "lab", prefix, {"portal_compose_static_src": str(static)})
+    stack.play(UPDATE).ok()
+    stack.play(RESTORE, **from_archive(ARCHIVE)).ok()
+    yield stack
+    for output in stack.outputs:
+        assert KEY not in output
+        assert PASSWORD not in output
+
+
+def from_archive(archive: Path) -> dict[str, Any]:
+    return {
+        "portal_compose_restore_src": str(archive),
+        "portal_compose_restore_sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
+    }
+
+
+def static_of(stack: Stack) -> Path:
+    return Path(stack.settings["portal_compose_static_src"])
+
+
+def project_dir(stack: Stack) -> Path:
+    return stack.folder / stack.prefix
+
+
+def files_of(stack: Stack) -> dict[str, bytes]:
+    """What the role has written down."""
+    return {
+        str(file.relative_to(stack.folder)): file.read_bytes()
+        for file in stack.folder.rglob("*")
+        if file.is_file()
+    }
+
+
+def test_the_whole_topology_is_up_and_answers_to_its_two_names(stack: Stack) -> None:
+    containers = stack.containers()
+    assert set(containers) == RUNNING | ENDED
+    for name in RUNNING:
+        assert containers[name].attrs["State"]["Health"]["Status"] == "healthy", name
+    for name in ENDED:
+        assert containers[name].attrs["State"]["ExitCode"] == 0
+    began = {name: one.attrs["State"]["StartedAt"] for name, one in containers.items()}
+    assert began["kong-database"] < began["kong"] < began["haproxy"]
+    assert began["portal-api-data-static"] < began["portal-api"] < began["portal"]
+    assert stack.ask("/", PORTAL_HOST).status_code == 200
+    assert stack.ask("/health").json()["version"] == "v23"
+    assert stack.ask("/health", API_HOST.upper() + ":80").status_code == 200
+    for host in ("127.0.0.1", "example.org", f"x{API_HOST}"):
+        assert stack.ask("/health", host).status_code == 503
+    # The deploy API is there, behind the gateway, and wants its key.
+    assert stack.ask("/deploy/v1/export/none/status").status_code == 403
+
+
+def test_secrets_are_in_one_private_file_and_in_those_containers_that_need_them(
+    stack: Stack,
+) -> None:
+    folder = project_dir(stack)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    holding = [name for name, data in files_of(stack).items() if KEY.encode() in data]
+    assert holding == [f"{stack.prefix}/portal.env"]
+    assert stat.S_IMODE((folder / "portal.env").stat().st_mode) == 0o600
+    for name, one in stack.containers().items():
+        config = one.attrs["Config"]
+        assert any(KEY in value for value in config["Env"] or []) == (name == "portal-api")
+        assert KEY not in str(config["Cmd"]) + str(config["Entrypoint"]) + str(config["Labels"])
+
+
+def test_a_second_run_and_a_check_change_nothing(stack: Stack, tmp_path: Path) -> None:
+    before = (stack.ids(), files_of(stack))
+    began = now()
+    assert not stack.play(UPDATE).ok().changed
+    changed = static_with(tmp_path / "static", "added")
+    check = stack.play(UPDATE, check=True, diff=True, portal_compose_static_src=str(changed)).ok()
+    assert check.task(REDEPLOY).changed
+    assert "portal-api-data-static" in check.stdout
+    assert stack.events(began, now()) == []
+    assert (stack.ids(), files_of(stack)) == before
+
+
+def test_a_new_static_configuration_keeps_the_data_and_touches_only_what_uses_it(
+    stack: Stack,
+) -> None:
+    user = stack.sign_up("kept")
+    before = stack.ids()
+    static_with(static_of(stack), "added")
+    result = stack.play(UPDATE).ok().task(REDEPLOY)
+    assert result.changed
+    after = stack.ids()
+    touched = {name for name in before if before[name] != after[name]}
+    assert touched == {"portal-api-data-static", "portal-api"}
+    assert "added" in stack.apis()
+    assert stack.has_user(user)
+    assert result["downtimes"]["kong"] == 0
+    assert result["downtimes"]["portal-api"] > 0
+
+
+def test_a_configuration_that_does_not_fit_is_named_and_the_previous_one_put_back(
+    stack: Stack,
+) -> None:
+    user = stack.sign_up("refusal")
+    before = (stack.ids(), stack.apis(), files_of(stack))
+    result = stack.play(UPDATE, portal_compose_static_src=str(STATIC / "static-incompatible"))
+    assert result.rc != 0
+    message = result.failures[-1].msg
+    assert "The portal refused to start" in message
+    assert "(API brilliant, plan basic)" in message
+    assert "answers at" in message
+    assert (stack.ids(), stack.apis(), files_of(stack)) == before
+    assert stack.has_user(user)
+    # Nor is the refused image what the next run takes.
+    assert not stack.play(UPDATE).ok().changed
+
+
+def test_components_are_pulled_first_and_only_those_that_changed_are_replaced(
+    stack: Stack, tmp_path: Path
+) -> None:
+    before = stack.ids()
+    images = {
+        "haproxy": "immutable-test/haproxy:latest",
+        "portal-api": "immutable-test/portal:latest",
+        "portal-api-data-dynamic": "immutable-test/portal:latest",
+        **dict.fromkeys(
+            ("portal-kong-adapter", "portal-mailer", "portal-chatbot"),
+            "immutable-test/webhook-listener:latest",
+        ),
+        "kong": "immutable-test/gateway:latest",
+        "kong-database": "immutable-test/postgres:latest",
+    }
+    # Nobody listens there.
+    away = {**images, "portal": f"127.0.0.1:9/{stack.prefix}/portal-web:new"}
+    began = now()
+    failed = stack.play(COMPONENTS, portal_compose_images=away)
+    assert failed.rc != 0
+    assert "127.0.0.1:9" in failed.failures[-1].msg
+    assert stack.events(began, now()) == []
+    (tmp_path / "Dockerfile").write_text("FROM immutable-test/portal-web:latest\nLABEL new=1\n")
+    new = build(tmp_path, f"{stack.prefix}/portal-web:new")
+    here = {"portal_compose_images": {**images, "portal": new}, "portal_compose_pull": "never"}
+    stack.play(COMPONENTS, **here).ok()
+    after = stack.ids()
+    assert {name for name in before if before[name] != after[name]} == {"portal"}
+    assert stack.ask("/", PORTAL_HOST).status_code == 200
+    assert not stack.play(COMPONENTS, **here).ok().changed
+    stack.settings.update(here)
+
+
+def test_a_rehearsal_leaves_the_live_portal_as_it_was(stack: Stack, tmp_path: Path) -> None:
+    user = stack.sign_up("rehearsed")
+    before = (stack.ids(), stack.ask("/counts").json(), files_of(stack))
+    began = now()
+    good = {
+        "portal_compose_static_src": str(static_with(tmp_path / "static", "added", "more")),
+        "portal_compose_test_checks": [{"path": f"/users/{user}"}, {"path": "/users/1"}],
+    }
+    stack.play(REHEARSE, check=True, **good).ok()
+    assert stack.projects == [stack.prefix]
+    assert stack.play(REHEARSE, **good).ok().changed
+    bad = stack.play(REHEARSE, portal_compose_static_src=str(STATIC / "static-incompatible"))
+    assert bad.rc != 0
+    assert "API 'brilliant' with plan 'basic'" in bad.output
+    assert stack.projects == [stack.prefix]
+    assert (stack.ids(), stack.ask("/counts").json(), files_of(stack)) == before
+    assert not stack.ask("/health").json()["locked"]
+    assert stack.events(began, now()) == []
+    left = [volume.name for volume in stack.engine.volumes.list()]
+    assert not [name for name in left if name.startswith(f"{stack.prefix}-test")]
+
+
+def test_backups_are_kept_so_many_and_restored_whole_or_not_at_all(stack: Stack) -> None:
+    folder = project_dir(stack) / "backups"
+    assert (
+        stack.play(BACKUP, check=True)
+        .ok()
+        .task("Export the portal, decrypt and read the archive, and let users write again at once")
+    )
+    assert not folder.exists()
+    old = stack.sign_up("saved")
+    stack.play(BACKUP).ok()
+    first = next(folder.glob("*.tgz.enc"))
+    for file in folder.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    new = stack.sign_up("unsaved")
+    kept = first.with_name("kept.tgz.enc")
+    kept.write_bytes(first.read_bytes())
+    checksum = Path(f"{first}.sha256").read_text().split()[0]
+
+    stack.play(RESTORE, check=True).ok()
+    assert stack.has_user(new)
+    stack.play(BACKUP, portal_compose_backup_keep=1).ok()
+    assert not first.exists()
+    assert len(list(folder.glob(f"{stack.prefix}-*.tgz.enc"))) == 1
+
+    broken = first.with_name("broken.tgz.enc")
+    broken.write_bytes(kept.read_bytes()[:-1] + b"x")
+    said = {
+        "Give it as": {"portal_compose_restore_src": str(kept)},
+        "SHA-256": {
+            "portal_compose_restore_src": str(broken),
+            "portal_compose_restore_sha256": checksum,
+        },
+        "not a SHA-256": {
+            "portal_compose_restore_src": str(kept),
+            "portal_compose_restore_sha256": "abc",
+        },
+        "": from_archive(broken),
+    }
+    for words, bad in said.items():
+        result = stack.play(RESTORE, **bad)
+        assert result.rc != 0
+        assert words in result.failures[-1].msg
+        assert stack.has_user(new)
+
+    good = {"portal_compose_restore_src": str(kept), "portal_compose_restore_sha256": checksum}
+    assert stack.play(RESTORE, **good).ok().changed
+    assert stack.has_user(old)
+    assert not stack.has_user(new)
