@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -32,6 +33,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.alb.rules impor
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.change import Undo
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
+from ansible_collections.immutable.delivery.plugins.module_utils.routers import alb_options
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.alb import Alb
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.alb_options import alb_of
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import (
@@ -461,3 +463,27 @@ def test_libraries_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(DeliveryError) as caught:
         alb_of({"alb": {"listener_arn": "arn"}, "api_url": ""})
     assert "router alb needs boto3, botocore and the collection amazon.aws" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"listener_arn": ""}, "needs either alb.listener_arn or alb.load_balancer"),
+        ({"load_balancer": "portal"}, "needs either alb.listener_arn or alb.load_balancer"),
+        ({"listener_arn": "", "load_balancer": "portal"}, "needs alb.port"),
+        ({"min_healthy": -1}, "min_healthy must not be less than 0"),
+        ({"health_timeout": -1.0}, "health_timeout must not be less than 0"),
+        ({"health_timeout": float("inf")}, "nor endless"),
+        ({"health_timeout": float("nan")}, "nor endless"),
+        ({"target_groups": {"v23": "nowhere"}}, "alb.target_groups.v23"),
+    ],
+)
+def test_options_that_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(alb_client, "HAS_AWS", True)
+    monkeypatch.setattr(alb_options, "_client", lambda _given: MagicMock())
+    given = {"listener_arn": "arn", "target_groups": {}, "health_timeout": 300.0, **change}
+    with pytest.raises(DeliveryError) as caught:
+        alb_of({"alb": given, "api_url": ""})
+    assert message in caught.value.message
