@@ -22,6 +22,8 @@ requirements:
   - requests
 extends_documentation_fragment:
   - immutable.delivery.router_alb
+  - immutable.delivery.router_haproxy
+  - immutable.delivery.router_nginx
   - immutable.delivery.attributes
 attributes:
   check_mode:
@@ -34,13 +36,16 @@ options:
   router:
     description:
       - The kind of router. V(alb) is the listener of an AWS load balancer, see O(alb).
+      - V(haproxy) and V(nginx) are those of a host, which the module has to run on; see O(haproxy)
+        and O(nginx).
     type: str
-    choices: [registry, alb]
+    choices: [registry, alb, haproxy, nginx]
     default: registry
   api_url:
     description:
       - Where the router is; with O(router=alb) where its clients ask, by default under the load
         balancer's own name. Needed for all other routers.
+      - With O(router=haproxy) and O(router=nginx) it is where clients reach O(service).
     type: str
   service:
     description:
@@ -134,9 +139,8 @@ from ..module_utils.deadline import Deadline
 from ..module_utils.errors import DeliveryError
 from ..module_utils.http import Http
 from ..module_utils.portal.release import Live, plan_release, read_version
-from ..module_utils.routers.alb_options import alb_spec
 from ..module_utils.routers.base import Router
-from ..module_utils.routers.options import ROUTERS, router_of
+from ..module_utils.routers.options import ROUTERS, router_of, router_specs
 from ..module_utils.routers.plan import where
 from ..module_utils.wiring import fail, require_requests
 
@@ -188,7 +192,7 @@ def main() -> None:
         argument_spec={
             "router": {"type": "str", "choices": list(ROUTERS), "default": "registry"},
             "api_url": {"type": "str"},
-            "alb": alb_spec(),
+            **router_specs(),
             "service": {"type": "str", "required": True},
             "version": {"type": "str", "required": True},
             "host_header": {"type": "str"},

@@ -32,6 +32,8 @@ extends_documentation_fragment:
   - immutable.delivery.portal
   - immutable.delivery.portal.job
   - immutable.delivery.router_alb
+  - immutable.delivery.router_haproxy
+  - immutable.delivery.router_nginx
   - immutable.delivery.attributes
   - immutable.delivery.attributes.actiongroup_portal
 attributes:
@@ -58,13 +60,16 @@ options:
   router:
     description:
       - The kind of router. V(alb) is the listener of an AWS load balancer, see O(alb).
+      - V(haproxy) and V(nginx) are those of a host, which the module has to run on; see O(haproxy)
+        and O(nginx).
     type: str
-    choices: [registry, alb]
+    choices: [registry, alb, haproxy, nginx]
     default: registry
   router_url:
     description:
       - Where the router is; with O(router=alb) where its clients ask, by default under the load
         balancer's own name. Needed for all other routers.
+      - With O(router=haproxy) and O(router=nginx) it is where clients reach O(service).
     type: str
   service:
     description:
@@ -182,9 +187,8 @@ from ..module_utils.portal.handover import Handover, HandoverChange, MayHaveWrit
 from ..module_utils.portal.importing import ImportChange
 from ..module_utils.portal.options import client_of, connection_spec, job_spec, patience_of
 from ..module_utils.portal.plan import ExportWanted, ImportWanted
-from ..module_utils.routers.alb_options import alb_spec
 from ..module_utils.routers.base import Route, same_targets
-from ..module_utils.routers.options import change_of
+from ..module_utils.routers.options import ROUTERS, change_of, router_specs
 from ..module_utils.routers.plan import where
 from ..module_utils.wiring import fail, require_requests
 
@@ -301,9 +305,9 @@ def main() -> None:
             **job_spec(),
             "candidate_url": {"type": "str", "required": True},
             "archive": {"type": "path", "required": True},
-            "router": {"type": "str", "choices": ["registry", "alb"], "default": "registry"},
+            "router": {"type": "str", "choices": list(ROUTERS), "default": "registry"},
             "router_url": {"type": "str"},
-            "alb": alb_spec(),
+            **router_specs(),
             "service": {"type": "str", "required": True},
             "health_path": {"type": "str", "default": "/health"},
             "health_timeout": {"type": "float", "default": 30.0},

@@ -29,6 +29,8 @@ notes:
     switched to nor proved, and nothing is drained.
 extends_documentation_fragment:
   - immutable.delivery.router_alb
+  - immutable.delivery.router_haproxy
+  - immutable.delivery.router_nginx
   - immutable.delivery.attributes
 attributes:
   check_mode:
@@ -41,15 +43,18 @@ options:
   router:
     description:
       - The kind of router. V(alb) is the listener of an AWS load balancer, see O(alb).
+      - V(haproxy) and V(nginx) are those of a host, which the module has to run on; see O(haproxy)
+        and O(nginx).
       - V(registry) is the demo proxy with its HTTP API.
     type: str
-    choices: [registry, alb]
+    choices: [registry, alb, haproxy, nginx]
     default: registry
   api_url:
     description:
       - The address of the router's API; for O(router=registry) also where its clients ask.
       - With O(router=alb) it is only where its clients ask, by default under the load balancer's
         own name. Needed for all other routers.
+      - With O(router=haproxy) and O(router=nginx) it is where clients reach O(service).
     type: str
   service:
     description:
@@ -121,6 +126,8 @@ options:
       - How many seconds to wait for the requests on earlier addresses to end; V(0) does not wait.
       - The API of O(router=alb) does not count requests. There the deregistration delay of the
         earlier target group is waited for, which this must not be less than.
+      - O(router=nginx) does not count requests either; there the end of its old workers is waited
+        for, each of which has one request at least.
       - Where nothing is to be switched, requests that are left from before are waited for as well.
     type: float
     default: 60
@@ -169,6 +176,17 @@ EXAMPLES = r"""
     urls:
       - http://10.0.0.7:32768
       - http://10.0.0.7:32769
+
+- name: Switch HAProxy on its own host, which finds the new version up first
+  immutable.delivery.proxy_register:
+    router: haproxy
+    api_url: http://127.0.0.1
+    service: portal
+    url: http://10.0.0.6:3001
+    host_header: api.example.org
+    prove_path: /health
+    haproxy:
+      socket: /run/haproxy/delivery.sock
 
 - name: Take a service out of the proxy
   immutable.delivery.proxy_register:
@@ -232,9 +250,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.change import run
 from ..module_utils.errors import DeliveryError
-from ..module_utils.routers.alb_options import alb_spec
 from ..module_utils.routers.base import Route
-from ..module_utils.routers.options import change_of
+from ..module_utils.routers.options import ROUTERS, change_of, router_specs
 from ..module_utils.routers.plan import REMOVE, SWITCH, where
 from ..module_utils.routers.switch import Drained, NotDrained
 from ..module_utils.wiring import fail, require_requests
@@ -244,9 +261,9 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "router": {"type": "str", "choices": ["registry", "alb"], "default": "registry"},
+            "router": {"type": "str", "choices": list(ROUTERS), "default": "registry"},
             "api_url": {"type": "str"},
-            "alb": alb_spec(),
+            **router_specs(),
             "service": {"type": "str", "required": True},
             "url": {"type": "str"},
             "urls": {"type": "list", "elements": "str"},

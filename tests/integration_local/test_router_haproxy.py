@@ -28,6 +28,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.haproxy
 )
 from tests.support.apps import AppProcess
 from tests.support.haproxy import HaProxyServer, haproxy_server
+from tests.support.plays import run_play
 from tests.support.router_daemon import free_port, start_version
 from tests.support.router_flows import (
     PATIENCE,
@@ -325,3 +326,45 @@ def test_over_tcp(tmp_path: Path, versions: dict[str, AppProcess]) -> None:
         router.runtime = router.backends.runtime = Runtime(f"127.0.0.1:{port}", 30)
         send_to(router, versions["blue"].url)
         assert version_at(server.url) == "blue"
+
+
+# As a play has it.
+
+
+def test_proxy_register(server: HaProxyServer, versions: dict[str, AppProcess]) -> None:
+    def task(name: str, **options: Any) -> dict[str, Any]:
+        register = {
+            "router": "haproxy",
+            "api_url": server.url,
+            "haproxy": server.options(),
+            "service": "demo",
+            "host_header": "demo",
+            "drain_timeout": 20,
+            "prove_timeout": 2,
+            **options,
+        }
+        return {"name": name, "immutable.delivery.proxy_register": register}
+
+    blue, green = versions["blue"].url, versions["green"].url
+    play = run_play(
+        [
+            task("First", url=blue),
+            task("Second", url=green, prove_path="/", prove_fields={"version": "green"}),
+            task("Again", url=green),
+            {
+                **task("Unproved", url=blue, prove_path="/", prove_fields={"version": "red"}),
+                "ignore_errors": True,
+            },
+            task("Remove", state="absent"),
+        ]
+    )
+    second, unproved = play.task("Second"), play.task("Unproved")
+    assert play.task("First").changed
+    assert (second["previous_url"], second["url"]) == (blue, green)
+    assert (second["proved"], second["drained"]) == (True, True)
+    assert [step["step"].split()[0] for step in second["steps"]][-3:] == ["send", "prove", "drain"]
+    assert not play.task("Again").changed
+    assert unproved.failed
+    assert f"Demo goes to {green}." in unproved.msg
+    assert (play.task("Remove")["previous_url"], play.task("Remove")["url"]) == (green, None)
+    assert server.router().observe("demo").urls == ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -22,6 +23,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.nginx_p
 )
 from tests.support.apps import AppProcess
 from tests.support.nginx import NginxServer, nginx_server
+from tests.support.plays import run_play
 from tests.support.router_daemon import start_version
 from tests.support.router_flows import (
     PATIENCE,
@@ -265,3 +267,40 @@ def test_addresses_that_nginx_cannot_have(server: NginxServer, url: str) -> None
     with pytest.raises(RouterError, match="nginx cannot send traffic to"):
         server.router().switch("demo", [url])
     assert file_of(server).read_bytes() == before
+
+
+# As a play has it.
+
+
+def test_proxy_register(server: NginxServer, versions: dict[str, AppProcess]) -> None:
+    def task(name: str, **options: Any) -> dict[str, Any]:
+        register = {
+            "router": "nginx",
+            "api_url": server.url,
+            "nginx": server.options(),
+            "service": "demo",
+            "host_header": "demo",
+            "drain_timeout": 20,
+            "prove_timeout": 2,
+            **options,
+        }
+        return {"name": name, "immutable.delivery.proxy_register": register}
+
+    blue, green = versions["blue"].url, versions["green"].url
+    play = run_play(
+        [
+            task("First", url=blue),
+            task("Second", url=green, prove_path="/", prove_fields={"version": "green"}),
+            task("Again", url=green),
+            {
+                **task("Unproved", url=blue, prove_path="/", prove_fields={"version": "red"}),
+                "ignore_errors": True,
+            },
+        ]
+    )
+    second, unproved = play.task("Second"), play.task("Unproved")
+    assert (second["previous_url"], second["url"]) == (blue, green)
+    assert (second["proved"], second["drained"]) == (True, True)
+    assert not play.task("Again").changed
+    assert f"Demo goes to {green}." in unproved.msg
+    assert version_at(server.url) == "green"

@@ -15,8 +15,10 @@ from typing import Any
 from ..errors import DeliveryError
 from ..http import Http, check_url
 from ..probe import Expectation
-from .alb_options import alb_of
+from .alb_options import alb_of, alb_spec
 from .base import Preparing, Router, normal
+from .haproxy_options import haproxy_of, haproxy_spec
+from .nginx_options import nginx_of, nginx_spec
 from .plan import Wanted
 from .registry import Registry
 from .switch import Check, RouteChange
@@ -35,7 +37,14 @@ def registry_of(params: dict[str, Any]) -> Router:
 ROUTERS: dict[str, Callable[[dict[str, Any]], Router]] = {
     "registry": registry_of,
     "alb": alb_of,
+    "haproxy": haproxy_of,
+    "nginx": nginx_of,
 }
+
+
+def router_specs() -> dict[str, Any]:
+    """Return the options of the routers that have one of their own, for an argument spec."""
+    return {"alb": alb_spec(), "haproxy": haproxy_spec(), "nginx": nginx_spec()}
 
 
 def router_of(params: dict[str, Any]) -> Router:
