@@ -1,0 +1,320 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What plans are made of: digests, build contexts, lines of files, downtimes, colours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.cli import Compose
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.colours import (
+    CLEAR,
+    RETIRE,
+    SWITCH,
+    UP,
+    Move,
+    Split,
+    Standing,
+    candidate,
+    live_project,
+    plan,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.context import (
+    NoContext,
+    bases,
+    context_digest,
+    ignored,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.events import (
+    Event,
+    downtimes,
+    event_of,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.hashing import (
+    LEFT_OUT,
+    Hashing,
+    digest,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.project import line_of
+from ansible_collections.immutable.delivery.plugins.module_utils.engine.options import Connection
+
+from .world import instance, service
+
+# As docker compose 2.26 rendered them, with the digests that it told.
+API = {
+    "command": ["sh", "-c", "trap 'exit 0' TERM; cat /var/static/v; sleep 1000 & wait"],
+    "depends_on": {"static": {"condition": "service_completed_successfully", "required": True}},
+    "entrypoint": None,
+    "environment": {"A": "x<y&$$z", "SECRET": ""},
+    "image": "immutable-base:bookworm",
+    "networks": {"default": None},
+    "volumes_from": ["static"],
+}
+PLAIN = {
+    "command": ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"],
+    "deploy": {"replicas": 2, "resources": {}, "placement": {}},
+    "entrypoint": None,
+    "image": "immutable-base:bookworm",
+    "labels": {"foo": "bar"},
+    "networks": {"default": None},
+    "volumes": [{"type": "volume", "source": "vol", "target": "/data", "volume": {}}],
+}
+HASHES = {
+    "api": "7eb8cfc15246a57f4992f320c05ca9bef676350d8b096725009a54aaf6e51f24",
+    "plain": "77ecb77f8b56f65918a085dff9f5e48dbb74f65a2f778b8e9bcafbdb797f827d",
+}
+
+
+def test_digests_are_those_that_compose_takes() -> None:
+    hashing = Hashing.found({"api": API, "plain": PLAIN}, HASHES)
+    assert hashing == Hashing(LEFT_OUT[0], True)
+    # The label of the container, whose volumes_from was resolved by then.
+    static = "e4e3d963111e702a09cc079baa6c2691e35222c8661d4fa90adf742dd88a9b2e"
+    label = "4d55c86f1f91597dd53ef73a20d7ed58c3bed564dcf657b77a4b95b728676864"
+    assert hashing.of({**API, "volumes_from": [static]}) == label
+
+
+@pytest.mark.parametrize("left_out", LEFT_OUT)
+def test_the_way_of_another_version_is_found_out(left_out: tuple[str, ...]) -> None:
+    specs = {"api": {**API, "profiles": ["x"]}, "plain": PLAIN}
+    hashes = {name: digest(spec, left_out) for name, spec in specs.items()}
+    assert Hashing.found(specs, hashes) == Hashing(left_out, True)
+    assert Hashing.found(specs, {**hashes, "api": "0"}).known is False
+
+
+def context(folder: Path, **files: str) -> dict[str, str]:
+    for name, text in {"Dockerfile": "FROM base\n", **files}.items():
+        (folder / name).write_text(text)
+    return {"context": str(folder)}
+
+
+def change_mode(folder: Path) -> None:
+    (folder / "data").chmod(0o755)
+
+
+def change_data(folder: Path) -> None:
+    (folder / "data").write_text("two")
+
+
+def add_file(folder: Path) -> None:
+    (folder / "sub").mkdir()
+
+
+def change_dockerfile(folder: Path) -> None:
+    (folder / "Dockerfile").write_text("FROM base\nRUN true\n")
+
+
+@pytest.mark.parametrize("change", [change_mode, change_data, add_file, change_dockerfile])
+def test_the_digest_of_a_context_changes_with_it(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    build = context(tmp_path, data="one")
+    before = context_digest(build)
+    assert before is not None
+    assert context_digest(build) == before
+    change(tmp_path)
+    assert context_digest(build) != before
+
+
+def test_the_digest_of_a_context_knows_arguments_and_bases_and_not_its_place(
+    tmp_path: Path,
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+    build = context(one, data="x")
+    digests = {
+        context_digest(build),
+        context_digest({**build, "args": {"A": "1"}}),
+        context_digest(build, lambda name: f"id of {name}"),
+        context_digest({**build, "target": "x"}),
+        context_digest({**build, "dockerfile_inline": "FROM base\nRUN x"}),
+    }
+    assert len(digests) == 5
+    assert context_digest(build) == context_digest(context(other, data="x"))
+    # Our own label must not make a difference.
+    assert context_digest({**build, "labels": {"a": "b"}}) == context_digest(build)
+
+
+def test_a_context_afar_is_not_known_and_a_missing_one_is_named(tmp_path: Path) -> None:
+    assert context_digest({"context": "https://example.org/repo.git"}) is None
+    with pytest.raises(NoContext, match="no folder"):
+        context_digest({"context": str(tmp_path / "none")})
+    with pytest.raises(NoContext, match="Dockerfile"):
+        context_digest({"context": str(tmp_path)})
+
+
+def test_what_is_ignored_does_not_count(tmp_path: Path) -> None:
+    build = context(tmp_path, **{".dockerignore": "*.log\n", "data": "x"})
+    before = context_digest(build)
+    (tmp_path / "much.log").write_text("x")
+    assert context_digest(build) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "patterns", "left_out"),
+    [
+        ("a.log", ["*.log"], True),
+        ("sub/a.log", ["*.log"], False),
+        ("sub/a.log", ["**/*.log"], True),
+        ("a.log", ["**/*.log"], True),
+        ("sub/deep/a", ["sub"], True),
+        ("sub/deep/a", ["sub/"], True),
+        ("subway/a", ["sub"], False),
+        ("sub/keep", ["sub", "!sub/keep"], False),
+        ("sub/keep", ["!sub/keep", "sub"], True),
+        ("README.md", ["*.md", "!README.md"], False),
+        ("a1", ["a?"], True),
+        ("a1", ["a[0-9]"], True),
+        ("a/b/c", ["a/**/c"], True),
+        ("a/c", ["a/**/c"], True),
+        ("anything", ["."], False),
+        ("x", ["/x"], True),
+    ],
+)
+def test_the_last_pattern_that_matches_decides(
+    path: str, patterns: list[str], left_out: bool
+) -> None:
+    assert ignored(path, patterns) is left_out
+
+
+def test_bases_are_read_with_their_arguments() -> None:
+    text = (
+        'ARG BASE="one:1"\nARG OTHER\nFROM ${BASE} AS x\n'
+        "FROM --platform=linux/amd64 $OTHER\nfrom x\n"
+    )
+    assert bases(text, {"OTHER": "two:2"}) == ["one:1", "two:2", "x"]
+    assert bases(text, {"BASE": "three"}) == ["three", "", "x"]
+
+
+FILE = """\
+version: "3"
+volumes:
+  web:
+    ports: {}
+services:
+  # web:
+  db:
+    ports: [1]
+  "web":
+    image: x
+    environment:
+      ports: 1
+    ports:
+      - "80:80"
+"""
+
+
+def test_lines_are_found_by_their_place() -> None:
+    lines = FILE.splitlines()
+    assert line_of(lines, "web", "ports") == 13
+    assert line_of(lines, "db", "ports") == 8
+    assert line_of(lines, "web", "container_name") is None
+    assert line_of(["services: {web: {ports: [1]}}"], "web", "ports") is None
+
+
+def events(*told: tuple[float, str, str]) -> list[Event]:
+    return [Event(int(time * 1e9), "web", name, action) for time, name, action in told]
+
+
+@pytest.mark.parametrize(
+    ("told", "checked", "down"),
+    [
+        ([], (), 0.0),
+        ([(1, "old", "kill"), (2, "old", "die"), (3, "new", "start")], (), 2.0),
+        # Its own check decides where it has one.
+        (
+            [(1, "old", "kill"), (3, "new", "start"), (5, "new", "health_status: healthy")],
+            ("new",),
+            4.0,
+        ),
+        # The new one was there first.
+        ([(1, "new", "start"), (2, "old", "kill"), (3, "old", "die")], (), 0.0),
+        # The longest of two.
+        (
+            [
+                *[(1, "old", "die"), (2, "new", "start"), (3, "new", "die")],
+                *[(6, "new", "start")],
+            ],
+            (),
+            3.0,
+        ),
+        ([(1, "old", "die")], (), None),
+    ],
+)
+def test_downtime_is_when_nobody_is_ready(
+    told: list[tuple[float, str, str]], checked: tuple[str, ...], down: float | None
+) -> None:
+    assert downtimes(reversed(events(*told)), {"web": {"old"}}, checked) == {"web": down}
+
+
+def test_who_was_not_there_was_not_down() -> None:
+    found = downtimes(events((1, "new", "start"), (2, "x", "die")), {"web": set()}, ())
+    assert found == {"web": 0.0}
+
+
+def test_signals_that_end_nothing_are_no_events() -> None:
+    def killed(number: str) -> Event | None:
+        actor = {"ID": "x", "Attributes": {"signal": number}}
+        return event_of({"Action": "kill", "Actor": actor, "timeNano": 1})
+
+    assert killed("1") is None
+    assert killed("15") == Event(1, "", "x", "kill")
+    assert event_of({"Action": "exec_start: x"}) is None
+
+
+def standing(*running: str, live: str | None = None, stopped: str = "") -> Standing:
+    web = service("web")
+    found = {
+        name: {"web": [instance(web, status="running" if name in running else "exited")]}
+        for name in (*running, *([stopped] if stopped else []))
+    }
+    urls = {f"http://h:{number}": name for number, name in enumerate(running)}
+    routes = {"web": [url for url, name in urls.items() if name == live]}
+    return Standing({"p-blue": {}, "p-green": {}, "p": {}, **found}, routes, urls)
+
+
+@pytest.mark.parametrize(
+    ("seen", "live", "target"),
+    [
+        (standing(), None, "p-blue"),
+        (standing("p-blue", live="p-blue"), "p-blue", "p-green"),
+        (standing("p-green", "p-blue", live="p-green"), "p-green", "p-blue"),
+        (standing("p", live="p"), "p", "p-blue"),
+        # The machine was started anew, so the router's address is an old one.
+        (standing("p-blue", stopped="p-green"), "p-blue", "p-green"),
+        (standing("p-blue", "p-green"), None, "p-blue"),
+    ],
+)
+def test_who_is_live_is_asked_of_the_router(seen: Standing, live: str | None, target: str) -> None:
+    assert live_project(seen, "p") == live
+    assert candidate("p", live) == target
+
+
+def test_traffic_to_both_is_nobodys() -> None:
+    seen = standing("p-blue", "p-green", live="p-blue")
+    split = Standing(seen.projects, {**seen.routes, "api": ["http://h:1"]}, seen.reached)
+    with pytest.raises(Split, match="p-blue and p-green"):
+        live_project(split, "p")
+
+
+def test_the_steps_between_two_projects() -> None:
+    seen = standing("p-blue", live="p-blue", stopped="p-green")
+    move = Move("p-green", True, {"web": None})
+    assert [step.action for step in plan(seen, move)] == [CLEAR, UP, SWITCH, RETIRE]
+    stays = Move("p-blue", False, {"web": ["http://H:0/"]})
+    assert plan(seen, stays) == []
+    assert [step.summary for step in plan(seen, Move("p-blue", False, {}, keep=False))] == [
+        "remove p-green"
+    ]
+
+
+def test_secrets_are_hidden_the_longest_first_and_not_in_what_is_shown_of_it() -> None:
+    compose = Compose(Connection(), Path("/"), environment={"A": "pass", "B": "password", "C": "1"})
+    assert compose.hide("password pass 1") == "******** ******** 1"
+    assert "pass" not in repr(compose)

@@ -1,0 +1,190 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Plans for a project's containers: what each state comes to, and that no step goes too far."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.engine_state import (
+    Instance,
+    Mount,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.plan import (
+    CREATE,
+    FILL,
+    RECREATE,
+    REMOVE,
+    RENAME,
+    REPLACE,
+    RETIRE,
+    ROLLING,
+    ROUTE,
+    START,
+    State,
+    decide,
+    describe,
+    expected,
+    plan,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.project import (
+    with_volumes,
+)
+
+from .world import HASHING, World, instance, service, wanted
+
+WEB = service("web")
+STATIC = service("static", static=True)
+API = service("api", volumes_from=["static"], depends_on={"static": {"restart": False}})
+SIDE = service("side", network_mode="service:api", depends_on={"api": {"restart": True}})
+NAMED = service("named", container_name="fixed")
+
+
+def reason(one: Instance) -> str:
+    (found,) = decide(wanted(WEB), State({"web": [one]}))["web"].olds or ((None, ""),)
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("one", "why"),
+    [
+        (instance(WEB), ""),
+        (instance(WEB, health="healthy"), ""),
+        (instance(WEB, health="starting"), ""),
+        (instance(WEB, health="unhealthy"), "it is unhealthy"),
+        (instance(WEB, status="exited", exit_code=3), "it is exited (exit code 3)"),
+        (instance(WEB, status="exited"), "it is exited (exit code 0)"),
+        (instance(WEB, status="created"), "it was never started"),
+        (instance(WEB, status="restarting", exit_code=1), "it is restarting (exit code 1)"),
+        (instance(WEB, image="sha256:old"), "its image changed"),
+        (instance(WEB, hash_="old"), "its configuration changed"),
+    ],
+)
+def test_why_a_container_is_replaced(one: Instance, why: str) -> None:
+    assert reason(one) == why
+    assert bool(plan(wanted(WEB), State({"web": [one]}))) == bool(why)
+
+
+def actions(*args: object, **named: object) -> list[str]:
+    return [step.action for step in plan(*args, **named)]  # type: ignore[arg-type]
+
+
+def test_the_first_deployment_has_nothing_to_remove() -> None:
+    assert actions(wanted(STATIC, API, WEB), State()) == [CREATE, FILL, REPLACE]
+    assert actions(wanted(WEB, strategy=ROLLING), State()) == [CREATE, START]
+
+
+def test_what_uses_a_container_is_replaced_with_it_and_nothing_else() -> None:
+    want = wanted(STATIC, API, SIDE, WEB)
+    static = instance(STATIC, status="exited", image="sha256:old")
+    api = instance(API, refers={"static": static.id})
+    side = instance(SIDE, refers={"api": api.id})
+    world = World(want, {"static": [static], "api": [api], "side": [side], "web": [instance(WEB)]})
+    steps = world.run()
+    assert [step.action for step in steps] == [CREATE, FILL, REPLACE, REPLACE, REMOVE]
+    assert steps[0].detail["waves"] == [{"static": 1}, {"api": 1}, {"side": 1}]
+    assert "web-1" not in world.touched
+    (new,) = world.all["side"]
+    assert new.shares == {"network_mode": "api-2"}
+    assert plan(want, world.state) == []
+
+
+def test_a_reference_to_a_container_that_is_gone_is_mended() -> None:
+    static = instance(STATIC, 2, status="exited")
+    api = instance(API, refers={"static": "static-1"})
+    decisions = decide(wanted(STATIC, API), State({"static": [static], "api": [api]}))
+    assert decisions["api"].olds[0][1] == "it uses static, which is replaced"
+    assert not decisions["static"].changed
+
+
+def test_a_dependency_with_restart_takes_its_dependants_along() -> None:
+    for restart, names in ((True, {"web", "db"}), (False, {"db"})):
+        web = service("web", depends_on={"db": {"restart": restart}})
+        db = service("db")
+        state = State({"web": [instance(web)], "db": [instance(db, image="sha256:old")]})
+        decisions = decide(wanted(web, db), state)
+        assert {name for name, one in decisions.items() if one.changed} == names
+
+
+def test_a_fixed_name_goes_over_and_is_mended_where_a_run_was_killed() -> None:
+    world = World(wanted(NAMED), {"named": [instance(NAMED, image="sha256:old")]})
+    world.run()
+    (new,) = world.all["named"]
+    assert (new.number, new.name) == (2, "fixed")
+    assert plan(world.want, world.state) == []
+    left = replace(new, container=replace(new.container, name="fixed_123"))
+    (step,) = plan(world.want, State({"named": [left]}))
+    assert (step.action, step.detail["name"]) == (RENAME, "fixed")
+
+
+def test_volumes_that_were_taken_over_do_not_count_as_a_change() -> None:
+    name = "a" * 64
+    spec = with_volumes(WEB.spec, {"/data": name})
+    mount = Mount(name, "/data", anonymous=True, given=True)
+    one = instance(WEB, hash_=HASHING.of(spec), mounts=[mount])
+    assert reason(one) == ""
+    assert reason(replace(one, mounts=())) == "its configuration changed"
+
+
+def test_the_router_is_told_only_where_it_is_astray() -> None:
+    want = wanted(WEB, routed=frozenset({"web"}))
+    there = {"web": [instance(WEB)]}
+    assert actions(want, State(there)) == []
+    assert actions(want, State(there, frozenset({"web"}))) == [ROUTE]
+    old = {"web": [instance(WEB, hash_="old")]}
+    assert actions(want, State(old)) == [CREATE, REPLACE, ROUTE, REMOVE]
+    rolling = replace(want, strategy=ROLLING)
+    assert actions(rolling, State(old)) == [CREATE, START, RETIRE, REMOVE]
+
+
+def test_diff_shows_what_is_new_and_why_and_no_value() -> None:
+    web = service("web", environment={"KEY": "secret-value"})
+    want = wanted(web)
+    state = State({"web": [instance(web, hash_="0123456789abcdef")]})
+    assert describe(state) == "web: p-web-1 (running) image new configuration 0123456789ab\n"
+    assert expected(want, state) == (
+        "web: new, image new, environment KEY (its configuration changed)\n"
+    )
+    built = replace(want, images={"web": frozenset()})
+    assert "image web as it will be" in expected(built, state)
+
+
+SICK = st.fixed_dictionaries(
+    {
+        "status": st.sampled_from(["running", "running", "exited", "created"]),
+        "image": st.sampled_from(["sha256:new", "sha256:old"]),
+        "hash_": st.sampled_from(["", "old"]),
+        "health": st.sampled_from(["", "healthy", "unhealthy"]),
+    }
+)
+
+
+@given(
+    scale=st.integers(0, 4),
+    kinds=st.lists(SICK, max_size=5),
+    strategy=st.sampled_from([RECREATE, ROLLING]),
+)
+def test_every_state_comes_to_what_is_wanted(
+    scale: int, kinds: list[dict[str, str]], strategy: str
+) -> None:
+    web = service("web", scale=scale)
+    want = wanted(web, strategy=strategy)
+    ones = [instance(web, number, **kind) for number, kind in enumerate(kinds, 1)]  # type: ignore[arg-type]
+    world = World(want, {"web": ones})
+    kept = {one.id for one in decide(want, world.start)["web"].keep}
+    least = min(scale, world.serving("web"))
+    for step in plan(want, world.start):
+        world.apply(step)
+        if strategy == ROLLING:
+            # Somebody who serves leaves only after another has come.
+            assert world.serving("web") >= least, step.summary
+    assert plan(want, world.state) == []
+    assert len(world.all.get("web", ())) == scale
+    assert kept.isdisjoint(world.touched)
+    assert kept <= {one.id for one in world.all.get("web", ())}

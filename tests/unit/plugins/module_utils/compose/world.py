@@ -1,0 +1,178 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A project and an engine that live in memory, for the properties of plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ansible_collections.immutable.delivery.plugins.module_utils.change import Step
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.engine_state import (
+    Instance,
+    Mount,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.hashing import Hashing
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.plan import (
+    CREATE,
+    FILL,
+    RECREATE,
+    REMOVE,
+    RENAME,
+    REPLACE,
+    RETIRE,
+    START,
+    State,
+    Wanted,
+    decide,
+    plan,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.project import (
+    Project,
+    Service,
+    without_name,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.engine.container import Container
+
+HASHING = Hashing(("build", "pull_policy", "scale"), True)
+IMAGE = "sha256:new"
+
+
+def service(name: str, *, scale: int = 1, static: bool = False, **spec: Any) -> Service:
+    """A service as it is wanted."""
+    given = {"image": name, **spec}
+    return Service(name, given, name, scale, HASHING, ends=static, static=static)
+
+
+def wanted(*services: Service, strategy: str = RECREATE, **more: Any) -> Wanted:
+    """What shall stand: these services, each with the new image."""
+    named = {one.name: one for one in services}
+    model = {"services": {name: one.spec for name, one in named.items()}}
+    images = {name: frozenset({IMAGE}) for name in named}
+    return Wanted(Project("p", model, named), images, strategy, **more)
+
+
+def instance(
+    one: Service,
+    number: int = 1,
+    *,
+    status: str = "running",
+    health: str = "",
+    image: str = IMAGE,
+    hash_: str = "",
+    refers: Mapping[str, str] | None = None,
+    exit_code: int = 0,
+    mounts: Sequence[Mount] = (),
+    name: str = "",
+) -> Instance:
+    """A container of that service; as it is wanted where nothing else is said."""
+    refers = refers or {}
+    container = Container(
+        id=f"{one.name}-{number}",
+        name=name or one.container_name or f"p-{one.name}-{number}",
+        image_id=image,
+        status=status,
+        health=health,
+        exit_code=exit_code,
+    )
+    spec = one.resolved(refers) if refers else dict(one.spec)
+    if "volumes_from" in spec:
+        spec["volumes_from"] = [text.removeprefix("container:") for text in spec["volumes_from"]]
+    return Instance(
+        container,
+        "p",
+        one.name,
+        number,
+        hash_ or HASHING.of(spec),
+        mounts=tuple(mounts),
+        volumes_from=tuple(refers[source] for source in one.volumes_from if source in refers),
+        shares={kind: refers[n] for kind, n in one.shares.items() if n in refers},
+    )
+
+
+class World:
+    """Runs steps as the engine would."""
+
+    def __init__(self, want: Wanted, instances: Mapping[str, Sequence[Instance]]) -> None:
+        self.want = want
+        self.start = State({name: list(ones) for name, ones in instances.items()})
+        self.all = {name: list(ones) for name, ones in instances.items()}
+        self.made: dict[str, list[str]] = {}
+        self.touched: set[str] = set()
+
+    @property
+    def state(self) -> State:
+        return State(self.all)
+
+    def serving(self, name: str) -> int:
+        """How many containers of a service would answer."""
+        return sum(one.container.well for one in self.all.get(name, ()))
+
+    def run(self) -> list[Step]:
+        """Run the whole plan."""
+        steps = plan(self.want, self.start)
+        for step in steps:
+            self.apply(step)
+        return steps
+
+    def apply(self, step: Step) -> None:
+        detail = step.detail
+        if step.action == CREATE:
+            for wave in detail["waves"]:
+                self._create(wave)
+        elif step.action == FILL:
+            for name in detail["services"]:
+                self._set(self.made[name], status="exited")
+        elif step.action == REPLACE:
+            for name, what in detail["services"].items():
+                self._set(what["stop"], status="exited", exit_code=0)
+                self._set(self.made.get(name, []), status="running")
+                self._give_name(name)
+        elif step.action == START:
+            self._set([self.made[detail["service"]][detail["slot"]]], status="running")
+        elif step.action == RETIRE:
+            self._set([detail["id"]], status="exited")
+        elif step.action == RENAME:
+            self._set([detail["id"]], name=detail["name"])
+        elif step.action == REMOVE:
+            gone = {one for ids in detail["olds"].values() for one in ids}
+            self.touched |= gone
+            self.all = {n: [o for o in ones if o.id not in gone] for n, ones in self.all.items()}
+
+    def _create(self, wave: Mapping[str, int]) -> None:
+        kept = decide(self.want, self.start)
+        refers = {name: made[0] for name, made in self.made.items()}
+        refers.update({name: one.keep[0].id for name, one in kept.items() if one.keep})
+        for name, count in wave.items():
+            one = self.want.project.services[name]
+            assert all(needed in refers for needed in one.references), (name, refers)
+            ones = self.all.setdefault(name, [])
+            number = max((other.number for other in ones), default=0)
+            nameless = replace(one, spec=without_name(one.spec))
+            for slot in range(count):
+                new = instance(
+                    nameless,
+                    number + slot + 1,
+                    status="created",
+                    refers={source: refers[source] for source in one.references},
+                )
+                ones.append(new)
+                self.made.setdefault(name, []).append(new.id)
+
+    def _give_name(self, name: str) -> None:
+        wanted_name = self.want.project.services[name].container_name
+        if wanted_name and self.made.get(name):
+            for one in self.all[name]:
+                if one.name == wanted_name:
+                    self._set([one.id], name=f"{wanted_name}_{one.id}")
+            self._set(self.made[name][:1], name=wanted_name)
+
+    def _set(self, ids: Sequence[str], **fields: Any) -> None:
+        self.touched |= set(ids)
+        for ones in self.all.values():
+            for at, one in enumerate(ones):
+                if one.id in ids:
+                    ones[at] = replace(one, container=replace(one.container, **fields))
