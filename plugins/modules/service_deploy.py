@@ -46,9 +46,22 @@ attributes:
 options:
   name:
     description:
-      - The name of the service. Its containers are called after it.
+      - The name of the service. Its containers are called after it. Either this or O(services) is
+        needed.
     type: str
-    required: true
+  services:
+    description:
+      - Several services. Each entry has a C(name), and any other options of this module that differ
+        from those of the task.
+      - One that fails is taken back and does not keep the others from their end. The task fails
+        then, with all results in RV(services).
+    type: list
+    elements: dict
+  parallel:
+    description:
+      - How many of O(services) are deployed at a time.
+    type: int
+    default: 4
   state:
     description:
       - V(absent) takes the service out of the router, and removes all its containers, the kept ones
@@ -61,6 +74,10 @@ options:
       - The image, such as V(registry.example.com:5000/demo:1.4), with or without V(@sha256:...).
       - A tag is looked up at the registry, and what it means then is deployed.
       - Needed for O(state=present).
+    type: str
+  digest:
+    description:
+      - The digest to deploy, such as C(sha256:...), where O(image) is named without one.
     type: str
   pull:
     description:
@@ -307,6 +324,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+services:
+  description: For O(services), the results in the same order. Each has the values below, C(name),
+    C(changed) and C(failed), and where it failed C(msg), C(kind), C(stands) and C(next_step).
+  returned: when O(services) was given
+  type: list
+  elements: dict
 containers:
   description: The instances that have the traffic, each with C(id), C(name), C(url), C(release),
     C(digest), C(image), C(running) and C(status).
@@ -381,45 +404,67 @@ steps:
   elements: dict
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.engine.client import DOCKER_IMPORT_ERROR
 from ..module_utils.errors import DeliveryError
 from ..module_utils.service.finish import Delivered, deliver
-from ..module_utils.service.options import (
-    OPTIONS,
-    OPTIONS_TOGETHER,
-    REQUIRED_IF,
-    deploy_of,
-    unmasked,
-)
+from ..module_utils.service.options import SEVERAL, deploy_of, each_of, hidden_in
+from ..module_utils.service.several import all_of
 from ..module_utils.wiring import fail, require_library, require_requests
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec=OPTIONS,
-        required_if=REQUIRED_IF,
-        required_together=OPTIONS_TOGETHER,
+        argument_spec=SEVERAL,
+        required_one_of=[("name", "services")],
+        mutually_exclusive=[("name", "services")],
         supports_check_mode=True,
     )
-    module.no_log_values.difference_update(unmasked(module.no_log_values))
+    # Values that are too short to be secrets would hide parts of every address and number.
+    module.no_log_values.clear()
+    module.no_log_values.update(hidden_in(module.params))
     require_requests(module)
     require_library(module, "docker", DOCKER_IMPORT_ERROR)
+
+    def deploy(params: Mapping[str, Any]) -> dict[str, Any]:
+        timeout = params["drain_timeout"]
+        done = deliver(deploy_of(params), check_mode=module.check_mode, drain_timeout=timeout)
+        return {**done.result(), "warnings": warnings(done)}
+
     try:
-        done = deliver(
-            deploy_of(module.params),
-            check_mode=module.check_mode,
-            drain_timeout=module.params["drain_timeout"],
-        )
-        for text in warnings(done):
-            module.warn(text)
-        values = done.result()
+        results = all_of(deploy, each_of(module.params), module.params["parallel"])
     except DeliveryError as error:
         fail(module, error)
     else:
-        module.exit_json(**values)
+        finish(module, results)
+
+
+def finish(module: AnsibleModule, results: list[dict[str, Any]]) -> None:
+    """End the module with what the deploys came to."""
+    for one in results:
+        for text in one.pop("warnings", []):
+            module.warn(f"{one['name']}: {text}")
+    failures = [one for one in results if one["failed"]]
+    if module.params["services"] is None:
+        own = {"name", "failed"}
+        values = {name: value for name, value in results[0].items() if name not in own}
+    else:
+        values = {"services": results, "changed": any(one["changed"] for one in results)}
+        diffs = [one["diff"] for one in results if "diff" in one]
+        values["diff"] = {
+            side: "".join(diff[side] for diff in diffs) for side in ("before", "after")
+        }
+        if failures:
+            values.update({name: failures[0][name] for name in ("kind", "stands", "next_step")})
+            values["msg"] = " ".join(f"{one['name']}: {one['msg']}" for one in failures)
+    if failures:
+        module.fail_json(**values)
+    module.exit_json(**values)
 
 
 def warnings(done: Delivered) -> list[str]:

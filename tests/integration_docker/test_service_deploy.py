@@ -186,14 +186,15 @@ def test_five_services_by_the_role(shop: Shop) -> None:
             "name": "Deploy",
             "ansible.builtin.include_role": {"name": "immutable.delivery.service"},
             "vars": {
-                "service_list": [{"name": name} for name in names],
+                "service_list": [
+                    {"name": name, "environment": {"SECRET": f"swordfish-{name}"}} for name in names
+                ],
                 "service_image": shop.image("v1"),
                 "service_container_port": 8080,
                 "service_bind_address": "127.0.0.1",
                 "service_router": "registry",
                 "service_api_url": shop.proxy.url,
                 "service_prove_path": "/1",
-                "service_environment": {"SECRET": "swordfish-7"},
                 "service_lock_path": str(shop.folder / "deploy.lock"),
             },
         }

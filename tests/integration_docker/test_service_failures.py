@@ -224,7 +224,7 @@ def turning(shop: Shop) -> Iterator[list[str]]:
         ("/rename", False),
         ("/rename", True),
         ("/stop", False),
-        ("DELETE /containers/.*-1[?]", False),
+        ("DELETE /containers/[0-9a-f]{64}", False),
     ],
 )
 def test_killed(shop: Shop, turning: list[str], moment: str, after: bool) -> None:

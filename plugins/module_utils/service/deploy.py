@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -164,11 +165,13 @@ class Deploy:
         names = []
         if self.planned.intent.create and not self.before.image_here:
             names.append(observer.image_name)
-        if not observer.find_tests():
+        if not observer.find_tests() and observer.tests_name not in names:
             names.append(observer.tests_name)
         for name in names:
             on_undo(partial(images.forget, name), "the image that was pulled is gone")
-            images.pull(name)
+        with ThreadPoolExecutor(max_workers=len(names) or 1) as pool:
+            for pulled in [pool.submit(images.pull, name) for name in names]:
+                pulled.result()
 
     def _revive(self, step: Step, on_undo: OnUndo) -> None:
         # It may be why somebody deploys that it does not start any more.

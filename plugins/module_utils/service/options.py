@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ..engine.client import connect
 from ..engine.options import ENGINE_OPTIONS, Connection
@@ -27,9 +29,10 @@ from .routing import Routing
 from .testing import Tests
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "name": {"type": "str", "required": True},
+    "name": {"type": "str"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "image": {"type": "str"},
+    "digest": {"type": "str"},
     "pull": {"type": "str", "choices": ["missing", "never"], "default": "missing"},
     "registry_username": {"type": "str"},
     "registry_password": {"type": "str", "no_log": True},
@@ -76,6 +79,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "keep_releases": {"type": "int", "default": 1},
     **ENGINE_OPTIONS,
 }
+SEVERAL: dict[str, dict[str, Any]] = {
+    **OPTIONS,
+    # Its entries may hold what must not be logged; what is hidden of them says hidden_in.
+    "services": {"type": "list", "elements": "dict", "no_log": True},
+    "parallel": {"type": "int", "default": 4},
+}
 REQUIRED_IF = [
     ("state", "present", ["image", "container_port"]),
     ("router", "registry", ["api_url"]),
@@ -107,7 +116,7 @@ def deploy_of(params: Mapping[str, Any]) -> Deploy:
     connection = Connection.of(params)
     wanted = wanted_of(params, connection.address)
     present = wanted.shape is not None
-    image = Reference.of(params["image"]) if present else None
+    image = Reference.of(_pinned(params)) if present else None
     tests_image = Reference.of(params["test_image"]) if wanted.tested else None
     routing = routing_of(params, wanted)
     auth = None
@@ -129,12 +138,23 @@ def deploy_of(params: Mapping[str, Any]) -> Deploy:
     )
 
 
+def _pinned(params: Mapping[str, Any]) -> str:
+    image, digest = str(params["image"]), params["digest"]
+    return f"{image}@{digest}" if digest and "@" not in image else image
+
+
 def secrets_of(params: Mapping[str, Any]) -> set[str]:
     """Return what must not be shown: passwords, and the values of environments."""
-    values = [params["registry_password"] or ""]
+    values = [_text(params.get("registry_password"))]
     for name in ("environment", "test_environment"):
-        values += [_text(value) for value in params[name].values()]
+        given = params.get(name)
+        values += [_text(value) for value in given.values()] if isinstance(given, dict) else []
     return {value for value in values if len(value) >= SHORTEST_SECRET}
+
+
+def hidden_in(params: Mapping[str, Any]) -> set[str]:
+    """Return what must not be shown of a task's options, its several services among them."""
+    return secrets_of(params).union(*(secrets_of(entry) for entry in params["services"] or ()))
 
 
 def wanted_of(params: Mapping[str, Any], address: str) -> Wanted:
@@ -280,6 +300,32 @@ def _bytes(size: str | None) -> int:
     return int(found[1]) * UNITS[found[2]]
 
 
-def unmasked(values: Sequence[str] | set[str]) -> set[str]:
-    """Return which of the values that Ansible would hide are too short to be secrets."""
-    return {value for value in values if len(value) < SHORTEST_SECRET}
+def each_of(params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the options of each service.
+
+    :param params: a task's options, with ``services`` where there are several.
+    :raises BadOption: an entry of ``services`` is not like the options of one service.
+    """
+    if params["parallel"] < 1:
+        raise BadOption(f"parallel must be at least 1, not {params['parallel']}")
+    # What is empty was left out, as it is in a task.
+    common = {name: params[name] for name in OPTIONS if params[name] is not None}
+    entries = [{}] if params["services"] is None else params["services"]
+    validator = ArgumentSpecValidator(
+        OPTIONS, required_if=REQUIRED_IF, required_together=OPTIONS_TOGETHER
+    )
+    found: list[dict[str, Any]] = []
+    for entry in entries:
+        given = {name: value for name, value in entry.items() if value is not None}
+        result = validator.validate({**common, **given})
+        if result.error_messages:
+            who = entry.get("name", "a service without a name") if entry else params["name"]
+            raise BadOption(f"{who}: {', '.join(result.error_messages)}")
+        found.append(result.validated_parameters)
+    names = [one["name"] for one in found]
+    if None in names:
+        raise BadOption("each of services needs a name")
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise BadOption(f"services name {', '.join(sorted(twice))} twice")
+    return found

@@ -17,8 +17,9 @@ from ansible_collections.immutable.delivery.plugins.module_utils.service.model i
 from ansible_collections.immutable.delivery.plugins.module_utils.service.options import (
     OPTIONS,
     BadOption,
+    each_of,
+    hidden_in,
     secrets_of,
-    unmasked,
     wanted_of,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.service.refusals import meaning
@@ -106,7 +107,32 @@ def test_a_release_is_its_image_and_its_configuration() -> None:
 def test_which_values_are_hidden() -> None:
     given = params(environment={"A": "swordfish", "B": "1"}, registry_password="hunter22")
     assert secrets_of(given) == {"swordfish", "hunter22"}
-    assert unmasked({"swordfish", "1", "8080"}) == {"1", "8080"}
+    entries = [{"name": "a", "environment": {"A": "marlin-1", "B": True}}, {"environment": "odd"}]
+    assert hidden_in({**given, "services": entries}) == {"swordfish", "hunter22", "marlin-1"}
+
+
+def test_several_services_take_what_they_do_not_say_from_the_task() -> None:
+    given = {**params(name=None, health_path="/h"), "parallel": 2}
+    entries = [{"name": "a"}, {"name": "b", "health_path": "/b", "instances": "3", "user": None}]
+    one, other = each_of({**given, "services": entries})
+    assert (one["name"], one["health_path"], one["instances"]) == ("a", "/h", 1)
+    assert (other["name"], other["health_path"], other["instances"]) == ("b", "/b", 3)
+    assert each_of({**given, "services": None, "name": "c"})[0]["name"] == "c"
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ([{"image": "x"}], "needs a name"),
+        ([{"name": "a"}, {"name": "a"}], "twice"),
+        ([{"name": "a", "imagee": "x"}], "imagee"),
+        ([{"name": "a", "instances": "many"}], "a: .*instances"),
+        ([{"name": "a", "state": "gone"}], "a: .*state"),
+    ],
+)
+def test_several_services_that_cannot_be(entries: list[dict[str, Any]], said: str) -> None:
+    with pytest.raises(BadOption, match=said):
+        each_of({**params(name=None), "parallel": 2, "services": entries})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,129 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Several services in one module call: each deployed in a process of its own, some at a time.
+
+Processes, and not threads, since a deploy that is told to end undoes what it did, and only a
+process's first thread can be told.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from ..errors import DeliveryError, Interrupted
+from ..signals import ignore_signals, signals_as_errors
+
+Params = Mapping[str, Any]
+Deploys = Callable[[Params], dict[str, Any]]
+
+PR_SET_PDEATHSIG = 1
+
+
+def outcome_of(deploy: Deploys, params: Params) -> dict[str, Any]:
+    """Deploy one service; return its result, or with ``failed`` what the error says."""
+    try:
+        return {"name": params["name"], "failed": False, **deploy(params)}
+    except DeliveryError as error:
+        return {
+            "name": params["name"],
+            "failed": True,
+            "changed": False,
+            "msg": str(error),
+            "kind": error.kind,
+            "stands": error.stands,
+            "next_step": error.next_step,
+        }
+
+
+def all_of(deploy: Deploys, services: Sequence[Params], parallel: int) -> list[dict[str, Any]]:
+    """Deploy all of *services*, *parallel* at a time; return their results in the same order.
+
+    One that fails does not keep the others from their end.
+
+    :raises Interrupted: a signal came; those under way have undone what they did.
+    """
+    if len(services) == 1:
+        return [outcome_of(deploy, services[0])]
+    running: dict[Connection, _Running] = {}
+    results: dict[int, dict[str, Any]] = {}
+    waiting = list(enumerate(services))
+    waiting.reverse()
+    with signals_as_errors():
+        try:
+            while waiting or running:
+                while waiting and len(running) < parallel:
+                    started = _start(deploy, *waiting.pop())
+                    running[started.answers] = started
+                for answers in wait(list(running)):
+                    one = running[answers]  # type: ignore[index]
+                    results[one.index] = one.result()
+                    del running[one.answers]
+        except BaseException:
+            ignore_signals()
+            for one in running.values():
+                one.process.terminate()
+            ends = [one.result() for one in running.values()]
+            stands = " ".join(end["stands"] for end in ends if end.get("stands"))
+            raise Interrupted(
+                "interrupted while several services were deployed",
+                stands=stands,
+                next_step="Run this again.",
+            ) from None
+    return [results[index] for index in range(len(services))]
+
+
+@dataclass(frozen=True)
+class _Running:
+    index: int
+    name: str
+    process: BaseProcess
+    answers: Connection
+
+    def result(self) -> dict[str, Any]:
+        """Wait for its end; return what it said, or that it said nothing."""
+        try:
+            said: dict[str, Any] = self.answers.recv()
+        except EOFError:
+            self.process.join()
+            said = {
+                "name": self.name,
+                "failed": True,
+                "changed": False,
+                "msg": f"the deploy of {self.name} ended unforeseen ({self.process.exitcode}). "
+                "Run this again, which completes it or clears it away.",
+                "kind": "failed",
+                "stands": "",
+                "next_step": "Run this again.",
+            }
+        self.process.join()
+        self.answers.close()
+        return said
+
+
+def _start(deploy: Deploys, index: int, params: Params) -> _Running:
+    context = multiprocessing.get_context("fork")
+    answers, ours = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(deploy, params, ours, os.getpid()))
+    process.start()
+    ours.close()
+    return _Running(index, params["name"], process, answers)
+
+
+def _child(deploy: Deploys, params: Params, answers: Connection, parent: int) -> None:
+    # What the parent's handlers would do is the parent's affair.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    # A parent that is killed cannot tell anybody to end.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == parent:
+        answers.send(outcome_of(deploy, params))

@@ -1,0 +1,88 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Several deploys at a time: each by itself, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.immutable.delivery.plugins.module_utils.deadline import (
+    Deadline,
+    Pace,
+    wait_for,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.errors import (
+    DeliveryError,
+    Interrupted,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.service.several import all_of
+from ansible_collections.immutable.delivery.plugins.module_utils.signals import (
+    signals_as_errors,
+    sleep,
+)
+
+
+def deploy(params: Mapping[str, Any]) -> dict[str, Any]:
+    if params.get("fails"):
+        raise DeliveryError("it is broken", stands="nothing was changed", next_step="mend it")
+    if params.get("dies"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"changed": bool(params.get("changes")), "pid": os.getpid()}
+
+
+def test_all_in_their_order_and_each_by_itself() -> None:
+    services = [{"name": str(number), "changes": number % 2} for number in range(7)]
+    results = all_of(deploy, services, 3)
+    assert [one["name"] for one in results] == [str(number) for number in range(7)]
+    assert [one["changed"] for one in results] == [bool(number % 2) for number in range(7)]
+    assert len({one["pid"] for one in results} - {os.getpid()}) == 7
+
+
+def test_one_alone_needs_no_other_process() -> None:
+    (one,) = all_of(deploy, [{"name": "a"}], 3)
+    assert one["pid"] == os.getpid()
+
+
+def test_who_fails_or_dies_does_not_keep_the_others() -> None:
+    services = [{"name": "a", "fails": True}, {"name": "b"}, {"name": "c", "dies": True}]
+    failed, well, dead = all_of(deploy, services, 2)
+    assert failed["failed"] and failed["msg"].startswith("it is broken")
+    assert (failed["stands"], failed["next_step"]) == ("nothing was changed", "mend it")
+    assert not well["failed"]
+    assert dead["failed"] and "ended unforeseen" in dead["msg"]
+
+
+def test_a_signal_is_passed_on_and_waited_for(tmp_path: Path) -> None:
+    def long(params: Mapping[str, Any]) -> dict[str, Any]:
+        with signals_as_errors():
+            try:
+                (tmp_path / f"{params['name']}.began").touch()
+                sleep(60)
+            except Interrupted as error:
+                (tmp_path / f"{params['name']}.undone").touch()
+                raise error.with_stands(f"{params['name']} is as it was.") from None
+        return {"changed": True}
+
+    def began() -> bool | None:
+        return len(list(tmp_path.glob("*.began"))) == 2 or None
+
+    def interrupt() -> None:
+        wait_for(began, deadline=Deadline(60), pace=Pace(0.05), what="both to begin")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(Interrupted, match=r"a is as it was\. b is as it was"):
+        all_of(long, [{"name": name} for name in "abc"], 2)
+    thread.join()
+    assert sorted(one.name for one in tmp_path.glob("*.undone")) == ["a.undone", "b.undone"]
+    assert not (tmp_path / "c.began").exists()
