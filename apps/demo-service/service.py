@@ -67,8 +67,9 @@ class Service:
         response.headers["X-Version"] = self.version
 
 
-def build(environment: Mapping[str, str] = os.environ) -> web.Application:
+def build(environment: Mapping[str, str] | None = None) -> web.Application:
     """The application. Raises BadSettings."""
+    environment = os.environ if environment is None else environment
     service = Service(environment)
     app = web.Application()
     app.router.add_get("/health", service.health)

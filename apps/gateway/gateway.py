@@ -240,8 +240,9 @@ def _refusal(status: int, text: str) -> web.Response:
     return response
 
 
-def build(environment: Mapping[str, str] = os.environ) -> web.Application:
+def build(environment: Mapping[str, str] | None = None) -> web.Application:
     """The application. Raises BadSettings."""
+    environment = os.environ if environment is None else environment
     gateway = Gateway(environment)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", gateway.handle)

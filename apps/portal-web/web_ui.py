@@ -97,8 +97,9 @@ class WebUi:
         return web.json_response({"status": "ok", "version": health.get("version")})
 
 
-def build(environment: Mapping[str, str] = os.environ) -> web.Application:
+def build(environment: Mapping[str, str] | None = None) -> web.Application:
     """The application. Raises BadSettings."""
+    environment = os.environ if environment is None else environment
     ui = WebUi(environment)
     app = web.Application()
     app.router.add_get("/", ui.page)

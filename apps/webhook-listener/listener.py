@@ -60,8 +60,9 @@ class Listener:
         return web.Response(status=204)
 
 
-def build(environment: Mapping[str, str] = os.environ) -> web.Application:
+def build(environment: Mapping[str, str] | None = None) -> web.Application:
     """The application. Raises BadSettings."""
+    environment = os.environ if environment is None else environment
     listener = Listener(environment)
     app = web.Application(client_max_size=MAX_BODY)
     app.router.add_get("/health", listener.health)

@@ -161,7 +161,7 @@ def plan(wanted: Wanted, state: State) -> list[Step]:
             steps.append(Step(ROUTE, f"send the traffic of {name} to it", {"service": name}))
     for name, decision in decisions.items():
         steps += _rename(wanted.project.services[name], decision)
-    olds = {name: [one.id for one, _ in d.olds] for name, d in decisions.items() if d.olds}
+    olds = {name: [one.id for one, _why in d.olds] for name, d in decisions.items() if d.olds}
     if olds:
         names = [one.name for d in decisions.values() for one, _why in d.olds]
         steps.append(Step(REMOVE, f"remove {enumerate_words(names)}", {"olds": olds}))

@@ -166,7 +166,7 @@ def test_a_kept_release_is_started_and_not_created() -> None:
 def test_a_fixed_port_that_nobody_holds_is_given_back_meanwhile() -> None:
     world = World(routed=False)
     world.deploy("a", wanted(port=PORT))
-    (one,) = world.members
+    one = next(iter(world.members))
     world.stop(one)
     assert actions(world, "b", port=PORT)[0] == steps.REVIVE
 
