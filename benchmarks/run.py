@@ -33,6 +33,7 @@ BENCHMARKS = (
     "bench_window",
     "bench_deploys",
     "bench_alb",
+    "bench_service",
     "bench_routers",
 )
 

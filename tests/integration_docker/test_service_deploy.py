@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 
@@ -15,8 +16,10 @@ import pytest
 import requests
 from docker import DockerClient
 
+from tests.support.certificates import Authority
 from tests.support.plays import run_play
 from tests.support.service import CHECK, Shop, events_since, open_shop, traffic
+from tests.support.service_front import engine_front
 from tests.support.waiting import eventually
 
 
@@ -166,6 +169,25 @@ def test_before_there_is_a_router(shop: Shop) -> None:
     second = shop.deploy(name, shop.image("v1"), router_required=False)
     assert second.code == 0, second.output
     assert shop.running(name) == [one] and shop.version(name) == "v1"
+
+
+def test_over_tls_and_only_with_a_certificate(shop: Shop) -> None:
+    name, image = shop.new_name(), shop.image("v1")
+    authority = Authority(shop.folder)
+    context = authority.context("127.0.0.1")
+    context.load_verify_locations(authority.path)
+    context.verify_mode = ssl.CERT_REQUIRED
+    ours = str(authority.issue("deploy"))
+    checked = {"validate_certs": True, "ca_path": str(authority.path)}
+    with engine_front(tls=context) as front:
+        refused = shop.deploy(name, image, docker_host=front.url, **checked)
+        assert refused.result["kind"] == "engine_away", refused.output
+        assert front.refused and not front.requests and not shop.containers(name)
+        known = {**checked, "client_cert": ours, "client_key": ours, "docker_host": front.url}
+        done = shop.deploy(name, image, **known)
+        assert done.code == 0, done.output
+        assert "POST /containers/create" in " ".join(front.requests)
+    assert shop.version(name) == "v1"
 
 
 def test_removed(shop: Shop) -> None:

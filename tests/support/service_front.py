@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -29,11 +30,14 @@ class EngineFront:
     then: str = "hold"
     status: int = 500
     document: dict[str, object] = field(default_factory=dict)
+    # Speaks TLS where it is given.
+    tls: ssl.SSLContext | None = None
     # Whether the engine gets the request before that.
     forwarded: bool = False
     reached: threading.Event = field(default_factory=threading.Event)
     opened: threading.Event = field(default_factory=threading.Event)
     requests: list[str] = field(default_factory=list)
+    refused: int = 0
 
     def __post_init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -53,6 +57,12 @@ class EngineFront:
 
     def _one(self, connection: socket.socket) -> None:
         connection.settimeout(PATIENCE)
+        if self.tls is not None:
+            try:
+                connection = self.tls.wrap_socket(connection, server_side=True)
+            except OSError:
+                self.refused += 1
+                return
         with connection, suppress(OSError):
             head, body = _request(connection)
             if not head:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,11 +63,25 @@ def connect(connection: Connection) -> DockerClient:
                 ca_cert=connection.ca_path,
                 verify=connection.verify,
             )
-        client = docker.DockerClient(
-            base_url=host, tls=tls, timeout=connection.timeout, version="auto"
-        )
+        with _own_trust():
+            client = docker.DockerClient(
+                base_url=host, tls=tls, timeout=connection.timeout, version="auto"
+            )
+        # For requests a CA from the environment would go before the one that was given here.
+        client.api.trust_env = False
         client.ping()
     return client
+
+
+@contextmanager
+def _own_trust() -> Iterator[None]:
+    """Let the first question, which the SDK asks unbidden, trust what was given here as well."""
+    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    found = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(found)
 
 
 @contextmanager

@@ -168,7 +168,7 @@ class Deploy:
         if not observer.find_tests() and observer.tests_name not in names:
             names.append(observer.tests_name)
         for name in names:
-            on_undo(partial(images.forget, name), "the image that was pulled is gone")
+            on_undo(partial(images.forget, name), f"the image {name} was removed")
         with ThreadPoolExecutor(max_workers=len(names) or 1) as pool:
             for pulled in [pool.submit(images.pull, name) for name in names]:
                 pulled.result()

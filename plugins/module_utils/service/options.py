@@ -15,10 +15,10 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ..engine.client import connect
 from ..engine.options import ENGINE_OPTIONS, Connection
 from ..errors import DeliveryError
-from ..http import Http
+from ..http import Http, check_url
 from ..probe import Expectation
-from ..routers.options import router_of
 from ..routers.registry import NAME as ROUTE_NAME
+from ..routers.registry import Registry
 from ..routers.switch import Check
 from .containers import Engine
 from .deploy import Deploy
@@ -255,7 +255,10 @@ def routing_of(params: Mapping[str, Any], wanted: Wanted) -> Routing | None:
         "validate_certs": params["router_validate_certs"],
         "ca_path": params["router_ca_path"],
     }
-    router = router_of({**params, **tls, "timeout": params["router_timeout"]})
+    if params["router_timeout"] <= 0:
+        raise BadOption("router_timeout must be more than 0 seconds")
+    # Not by way of all routers there are: what a module imports is packed and sent with each task.
+    router = Registry(Http(check_url(params["api_url"]), **tls), params["router_timeout"])
     proof = None
     if params["prove_path"] and wanted.shape is not None:
         fields = {name: _text(value) for name, value in params["prove_fields"].items()}
