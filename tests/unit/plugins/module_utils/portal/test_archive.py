@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import itertools
+import re
 import tarfile
 import tracemalloc
 from collections.abc import Sequence
@@ -289,7 +290,8 @@ def test_a_source_that_gives_a_few_bytes_at_a_time_is_read() -> None:
 def test_a_changed_byte_at_the_end_is_noticed() -> None:
     data = bytearray(with_extra())
     data[-1] ^= 1
-    assert "damaged" in refusal(bytes(data))
+    # Once in 256 times the garbage ends like a last block: then the archive inside ends too early.
+    assert re.search("is damaged|is cut off", refusal(bytes(data)))
 
 
 @pytest.mark.parametrize(

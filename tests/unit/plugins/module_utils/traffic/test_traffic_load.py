@@ -180,8 +180,11 @@ def test_a_read_whose_kept_connection_breaks_is_not_repeated_either(service: Ser
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", "reset"),
         (b"HTTP/1.1 20", "reset"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "malformed"),
-        (b"HTTP/1.1 502 Bad\r\nContent-Length: 0\r\n\r\n", "status_5xx"),
-        (b"HTTP/1.1 301 Moved\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", "status_3xx"),
+        (b"HTTP/1.1 502 Bad\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", "status_5xx"),
+        (
+            b"HTTP/1.1 301 Moved\r\nConnection: close\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n",
+            "status_3xx",
+        ),
     ],
 )
 def test_kinds_of_failure(service: Service, raw: bytes, kind: str) -> None:
@@ -193,7 +196,7 @@ def test_kinds_of_failure(service: Service, raw: bytes, kind: str) -> None:
 
 
 def test_a_write_without_an_identity_is_not_taken_for_done(service: Service) -> None:
-    service.raw = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}"
+    service.raw = b"HTTP/1.1 201 Created\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
     report, acknowledged, _ended = offer(at(service, max_seconds=0.02))
     assert report["failures"] == {"wrong_body": 5}
     assert report["writes"]["unknown"] == 5
