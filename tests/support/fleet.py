@@ -6,25 +6,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.immutable.delivery.plugins.module_utils.alb.roles import name_of
+from tests.support.alb import arguments, good, run
 from tests.support.moto_fleet import FleetMoto
-from tests.support.moto_server import REGION
-from tests.support.plays import ROOT, PlayResult, run_play
+from tests.support.moto_server import REGION, Fault
+from tests.support.plays import ROOT, PlayResult, TaskResult, run_play
 
+# What the service asks of the caller of another action, where moto asks nobody: the instances of a
+# launch template are launched, tagged and given their role with the rights of the caller.
+ON_BEHALF = {"ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"}
+# Only where the groups are fixed ones.
+FIXED_ONLY = {"deploy": {"autoscaling:AttachLoadBalancerTargetGroups"}}
+METRICS = {"autoscaling:EnableMetricsCollection", "autoscaling:DisableMetricsCollection"}
 PHASES = ("deploy", "canary", "promote", "rollback", "retire")
 IMAGE = "ami-12c6146b"
+FIRST_TASK = "Make sure that the names can be made of it"
 
 _numbers = iter(range(1, 1_000_000))
 
 
 def policy(phase: str) -> dict[str, Any]:
-    """The policy that is shipped for a playbook."""
-    text = (ROOT / "docs" / "iam" / f"fleet_{phase}.json").read_text(encoding="utf-8")
+    """The policy that is shipped for a playbook, or for the inventory."""
+    name = f"fleet_{phase}" if phase in PHASES else phase
+    text = (ROOT / "docs" / "iam" / f"{name}.json").read_text(encoding="utf-8")
     document: dict[str, Any] = json.loads(text)
     return document
 
@@ -32,6 +41,53 @@ def policy(phase: str) -> dict[str, Any]:
 def actions_of(document: Mapping[str, Any]) -> set[str]:
     """The actions that a policy allows."""
     return {action for statement in document["Statement"] for action in statement["Action"]}
+
+
+@dataclass
+class Run:
+    """A run of a playbook, and what there was after it."""
+
+    result: PlayResult
+    parts: list[list[TaskResult]]
+    actions: list[str]
+    routes: tuple[str, ...]
+    # Both as the API describes them, by their names without the service.
+    groups: dict[str, dict[str, Any]]
+    targets: dict[str, dict[str, Any]]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many instances each group has."""
+        return {name: len(group["Instances"]) for name, group in self.groups.items()}
+
+    @property
+    def target_groups(self) -> set[str]:
+        """The names of the target groups."""
+        return set(self.targets)
+
+    @property
+    def ok(self) -> bool:
+        """Whether it succeeded and, where it was to be run again, changed nothing then."""
+        assert self.result.rc == 0, self.result.output
+        again = [task.task for part in self.parts[1:] for task in part if task.changed]
+        assert again == []
+        return True
+
+    @property
+    def changed(self) -> list[str]:
+        """The tasks of the first run that changed something."""
+        return [task.task for task in self.parts[0] if task.changed]
+
+    @property
+    def message(self) -> str:
+        """What it says that fails."""
+        assert self.result.rc != 0, self.result.output
+        return self.result.failures[-1].msg
+
+    @property
+    def written(self) -> list[str]:
+        """The calls that were not only reading."""
+        return [action for action in self.actions if ":Describe" not in action]
 
 
 @dataclass
@@ -47,26 +103,48 @@ class Fleet:
     # By playbook, every action that was called.
     called: dict[str, set[str]] = field(default_factory=dict)
 
-    def play(self, phase: str, *, check: bool = False, **settings: Any) -> PlayResult:
-        """Run a playbook, with no other rights than those of its policy."""
+    def play(
+        self,
+        phase: str,
+        *,
+        check: bool = False,
+        again: bool = False,
+        faults: Sequence[Fault] = (),
+        without: Collection[str] = (),
+        **settings: Any,
+    ) -> Run:
+        """Run a playbook, with no other rights than those of its policy.
+
+        :param again: run it twice.
+        :param without: rights that it is not given.
+        """
         inventory = self.folder / "inventory.json"
         host = {"ansible_connection": "local"}
         inventory.write_text(json.dumps({"fleet": {"hosts": {self.service: host}}}))
-        self.moto.reset_calls(*self.moto.faults)
-        if self.moto.allowed is None:
-            self.moto.allowed = actions_of(policy(phase))
+        playbook = str(ROOT / "playbooks" / f"fleet_{phase}.yml")
+        self.moto.reset_calls(*faults)
+        self.moto.allowed = actions_of(policy(phase)) - set(without)
         try:
-            return run_play(
-                ROOT / "playbooks" / f"fleet_{phase}.yml",
+            result = run_play(
+                [{"import_playbook": playbook}] * (2 if again else 1),
                 extra_vars={**self.settings, **settings},
                 check=check,
                 args=["--inventory", str(inventory)],
+                timeout=400,
             )
         finally:
             self.called.setdefault(phase, set()).update(self.moto.actions)
             self.moto.allowed = None
+        parts: list[list[TaskResult]] = []
+        for task in result.results:
+            if task.task == FIRST_TASK:
+                parts.append([])
+            if parts:
+                parts[-1].append(task)
+        actions = list(self.moto.actions)
+        return Run(result, parts, actions, self.routes(), *self.described())
 
-    def routes(self) -> tuple[Any, ...]:
+    def routes(self) -> tuple[str, ...]:
         """Who answers those who ask for blue, for green, and for nothing; without the service."""
         return tuple(self._route(mode) for mode in ("blue", "green", ""))
 
@@ -81,30 +159,64 @@ class Fleet:
             return next(iter(shares))
         return ", ".join(f"{name} {share}" for name, share in shares.items())
 
-    def sizes(self) -> dict[str, int]:
-        """How many instances each group of this service has."""
-        return {
-            name.removeprefix(f"{self.service}-"): len(group.instance_states)
-            for name, group in sorted(self.moto.groups().items())
-            if name.startswith(f"{self.service}-")
+    def described(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+        """The groups and the target groups of this service, these with their attributes."""
+        begin = f"{self.service}-"
+        groups = self.moto.client("autoscaling").describe_auto_scaling_groups()
+        elb = self.moto.client("elbv2")
+        targets = {}
+        for group in elb.describe_target_groups()["TargetGroups"]:
+            name = name_of(group["TargetGroupArn"])
+            if name.startswith(begin):
+                attributes = elb.describe_target_group_attributes(
+                    TargetGroupArn=group["TargetGroupArn"]
+                )["Attributes"]
+                group.update({item["Key"]: item["Value"] for item in attributes})
+                targets[name.removeprefix(begin)] = group
+        found = {
+            group["AutoScalingGroupName"].removeprefix(begin): group
+            for group in groups["AutoScalingGroups"]
+            if group["AutoScalingGroupName"].startswith(begin)
         }
+        return found, targets
 
     def group(self, name: str) -> Any:
-        """A group as moto holds it."""
+        """A group as moto holds it, for changing it."""
         return self.moto.groups()[f"{self.service}-{name}"]
 
-    def target_groups(self) -> set[str]:
-        """The names of the target groups of this service."""
-        found = self.moto.client("elbv2").describe_target_groups()["TargetGroups"]
-        return {
-            name_of(group["TargetGroupArn"]).removeprefix(f"{self.service}-")
-            for group in found
-            if name_of(group["TargetGroupArn"]).startswith(f"{self.service}-")
+    def stand(self, version: str) -> None:
+        """Make the groups of a version as a deploy does, and stage it, all without a play."""
+        name = f"{self.service}-{version}"
+        old = self.moto.client("autoscaling").describe_auto_scaling_groups(
+            AutoScalingGroupNames=[f"{self.service}-n"]
+        )["AutoScalingGroups"][0]
+        elb = self.moto.client("elbv2")
+        like = elb.describe_target_groups(Names=[f"{self.service}-n"])["TargetGroups"][0]
+        target = elb.create_target_group(
+            Name=name, Protocol="HTTP", Port=8080, VpcId=like["VpcId"]
+        )["TargetGroups"][0]["TargetGroupArn"]
+        tags = {
+            "immutable.delivery:service": self.service,
+            "immutable.delivery:version": version,
         }
+        self.moto.client("autoscaling").create_auto_scaling_group(
+            AutoScalingGroupName=name,
+            LaunchTemplate={"LaunchTemplateId": self.template, "Version": "1"},
+            MinSize=1,
+            DesiredCapacity=2,
+            MaxSize=5,
+            VPCZoneIdentifier=old["VPCZoneIdentifier"],
+            TargetGroupARNs=[target],
+            Tags=[
+                {"Key": key, "Value": value, "PropagateAtLaunch": True}
+                for key, value in tags.items()
+            ],
+        )
+        good(self.switch("staged", target_group=target))
 
-    def tags(self, name: str) -> dict[str, str]:
-        """A group's tags."""
-        return {tag["Key"]: tag["Value"] for tag in self.group(name).tags}
+    def switch(self, state: str, **options: Any) -> dict[str, Any]:
+        """Run alb_switch alone."""
+        return run(arguments(self.moto, listener_arn=self.listener, state=state, **options))
 
     def new_template_version(self) -> None:
         """What a pipeline does that has a new build: a new version of the launch template."""
@@ -166,8 +278,8 @@ def made_fleet(moto: FleetMoto, folder: Path, **settings: Any) -> Fleet:
         "fleet_connection": {
             "endpoint_url": moto.url,
             "region": REGION,
-            "access_key": "test",
-            "secret_key": "test",
+            "access_key": "nobodys-key",
+            "secret_key": "nobodys-secret",
         },
         "fleet_first_group": f"{service}-n",
         "fleet_health_timeout": 20,

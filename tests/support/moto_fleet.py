@@ -32,7 +32,11 @@ DISABLED = (
 
 @dataclass
 class FleetMoto(Moto):
-    """By name of a target group in use, ``states`` has what each look shows; the last one stays."""
+    """By name of a target group, ``states`` has what each look shows, where a listener uses it.
+
+    The last one stays; an empty one shows that no target is registered. Clients who ask for a path
+    below a front are answered as well, and for /broken with a failure.
+    """
 
     states: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
@@ -54,7 +58,7 @@ class FleetMoto(Moto):
 
         def of_one(member: re.Match[str]) -> str:
             found = IDENTITY.search(member[0])
-            if found is None or not self._runs(found[1]):
+            if not state or found is None or not self._runs(found[1]):
                 return ""
             return HEALTH.sub(f"<TargetHealth>{told}</TargetHealth>", member[0])
 
@@ -65,6 +69,14 @@ class FleetMoto(Moto):
             return "unused", "Target.NotInUse"
         looks = self.states.setdefault(name_of(arn), [("healthy", "")])
         return looks.pop(0) if len(looks) > 1 else looks[0]
+
+    def _front(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        # /front/arn:...:listener/app/NAME/ID/ID and then the path.
+        parts = environ["PATH_INFO"].split("/")
+        if parts[7:] == ["broken"]:
+            start("500 -", [("Content-Length", "0")])
+            return []
+        return super()._front({**environ, "PATH_INFO": "/".join(parts[:7])}, start)
 
     def _in_use(self, arn: str) -> bool:
         backend = get_backend("elbv2")[ACCOUNT][REGION]

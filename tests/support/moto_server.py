@@ -48,6 +48,7 @@ class Fault:
     :param at: the first call that it strikes, counted from 1 since the faults were set.
     :param times: how many calls it strikes from there on.
     :param lost: whether the call is carried out all the same, and only its answer is lost.
+    :param action: counts and strikes calls of this name only.
     """
 
     at: int
@@ -55,8 +56,13 @@ class Fault:
     status: int = 400
     times: int = 1
     lost: bool = False
+    action: str = ""
 
-    def strikes(self, number: int) -> bool:
+    def strikes(self, calls: Sequence[str]) -> bool:
+        """Whether it strikes the last of *calls*."""
+        if self.action and self.action != calls[-1]:
+            return False
+        number = calls.count(self.action) if self.action else len(calls)
         return self.at <= number < self.at + self.times
 
 
@@ -87,7 +93,6 @@ class Moto:
     # How many rules a page has where the caller does not say; None for moto's 50.
     rules_a_page: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _numbered: int = 0
 
     def __post_init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -98,7 +103,6 @@ class Moto:
             self.calls.clear()
             self.actions.clear()
             self.faults[:] = faults
-            self._numbered = 0
 
     @property
     def written(self) -> list[str]:
@@ -124,14 +128,14 @@ class Moto:
         if "uncounted" in environ.get("HTTP_USER_AGENT", ""):
             return self._pass(environ, start)
         form = parse_qs(body.decode(errors="replace"))
-        # Newer APIs name the operation at the end of the path.
-        action = form.get("Action", [environ["PATH_INFO"].rpartition("/")[2]])[0]
+        # APIs that take JSON name the operation in a header.
+        target = str(environ.get("HTTP_X_AMZ_TARGET", "?"))
+        action = form.get("Action", [target.rpartition(".")[2]])[0]
         full = f"{_service(environ)}:{action}"
         with self._lock:
             self.calls.append(action)
             self.actions.append(full)
-            self._numbered += 1
-            fault = next((item for item in self.faults if item.strikes(self._numbered)), None)
+            fault = next((item for item in self.faults if item.strikes(self.calls)), None)
             hook = self.before.pop(action, None)
         if hook is not None:
             hook()
