@@ -52,7 +52,7 @@ options:
   services:
     description:
       - Several services. Each entry has a C(name), and any other options of this module that differ
-        from those of the task.
+        from those of the task; what is null or empty in it counts as not given at all.
       - One that fails is taken back and does not keep the others from their end. The task fails
         then, with all results in RV(services).
     type: list

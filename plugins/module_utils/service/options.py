@@ -311,16 +311,17 @@ def each_of(params: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     if params["parallel"] < 1:
         raise BadOption(f"parallel must be at least 1, not {params['parallel']}")
-    # What is empty was left out, as it is in a task.
-    common = {name: params[name] for name in OPTIONS if params[name] is not None}
+    # What is empty counts as left out, so an entry can do without what the task has.
+    common = {name: params[name] for name in OPTIONS}
     entries = [{}] if params["services"] is None else params["services"]
     validator = ArgumentSpecValidator(
         OPTIONS, required_if=REQUIRED_IF, required_together=OPTIONS_TOGETHER
     )
     found: list[dict[str, Any]] = []
     for entry in entries:
-        given = {name: value for name, value in entry.items() if value is not None}
-        result = validator.validate({**common, **given})
+        merged = {**common, **entry}
+        given = {name: value for name, value in merged.items() if value not in (None, "")}
+        result = validator.validate(given)
         if result.error_messages:
             who = entry.get("name", "a service without a name") if entry else params["name"]
             raise BadOption(f"{who}: {', '.join(result.error_messages)}")

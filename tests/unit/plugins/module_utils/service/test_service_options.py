@@ -112,11 +112,16 @@ def test_which_values_are_hidden() -> None:
 
 
 def test_several_services_take_what_they_do_not_say_from_the_task() -> None:
-    given = {**params(name=None, health_path="/h"), "parallel": 2}
-    entries = [{"name": "a"}, {"name": "b", "health_path": "/b", "instances": "3", "user": None}]
+    given = {**params(name=None, health_path="/h", user="u", memory="1g"), "parallel": 2}
+    entries = [
+        {"name": "a"},
+        {"name": "b", "health_path": "/b", "instances": "3", "user": None, "memory": ""},
+    ]
     one, other = each_of({**given, "services": entries})
     assert (one["name"], one["health_path"], one["instances"]) == ("a", "/h", 1)
+    assert (one["user"], one["memory"]) == ("u", "1g")
     assert (other["name"], other["health_path"], other["instances"]) == ("b", "/b", 3)
+    assert (other["user"], other["memory"]) == (None, None)
     assert each_of({**given, "services": None, "name": "c"})[0]["name"] == "c"
 
 
