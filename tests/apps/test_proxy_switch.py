@@ -279,14 +279,19 @@ def test_a_post_that_may_have_been_sent_is_never_repeated(proxy: Proxy, method: 
 
 
 def test_a_post_avoids_a_connection_that_the_service_has_closed(proxy: Proxy) -> None:
+    closed = threading.Semaphore(0)
+
     def closes_after(server: Scripted, connection: socket.socket, _number: int) -> None:
         server.read_request(connection)
         connection.sendall(OK)
+        connection.shutdown(socket.SHUT_RDWR)
+        closed.release()
 
     with scripted(closes_after) as server:
         proxy.register("stale", server.url)
         for _time in range(50):
             assert requests.post(f"{proxy.url}/stale/", data=b"x", timeout=PATIENCE).ok
+            assert closed.acquire(timeout=PATIENCE)
         assert len(server.requests) == 50
 
 
