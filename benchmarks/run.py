@@ -35,6 +35,7 @@ BENCHMARKS = (
     "bench_alb",
     "bench_service",
     "bench_routers",
+    "bench_compose",
 )
 
 HEADER = """# Benchmarks

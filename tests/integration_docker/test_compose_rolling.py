@@ -159,6 +159,11 @@ def test_what_only_one_container_can_have_is_refused_by_its_line(stage: Stage, i
     stage.write({"web": service(image, container_name=f"{stage.name}-fixed")})
     failed = stage.refused()
     assert f"service web has container_name {stage.name}-fixed (compose.yaml" in failed["msg"]
+    stage.write(
+        {"web": service(image), "side": service(image, ports=None, network_mode="service:web")}
+    )
+    failed = stage.refused()
+    assert "service side shares network_mode with a container of web (compose.yaml" in failed["msg"]
     assert stage.containers() == []
 
 

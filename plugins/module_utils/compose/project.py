@@ -324,6 +324,14 @@ def check_repeatable(project: Project, folder: Path, strategy: str) -> None:
                 next_step="Remove container_name; others reach the containers by the service's "
                 "name. Or use strategy recreate.",
             )
+        if service.shares and strategy == "rolling":
+            kind, other = next(iter(service.shares.items()))
+            raise Unsuitable(
+                f"service {service.name} shares {kind} with a container of {other}"
+                f"{_place(project, folder, service.name, kind)}, which strategy rolling would take "
+                "from it",
+                next_step="Use a network of both, or strategy recreate.",
+            )
         if service.fixed_ports:
             port = service.fixed_ports[0]
             raise Unsuitable(
