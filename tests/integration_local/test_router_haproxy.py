@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ from tests.support.router_flows import (
     switches_under_load,
     version_at,
 )
+from tests.support.router_load import RouterLoad
 from tests.support.waiting import eventually
 
 SERVICES: list[dict[str, Any]] = [
@@ -214,6 +217,27 @@ def test_many_callers_at_once_leave_one_version_and_nothing_torn(
     assert version_at(server.url) in versions
     server.restart()
     assert server.router().observe("demo").urls == standing
+
+
+def test_a_version_that_stalls_for_a_moment_is_not_taken_for_down(
+    server: HaProxyServer, tmp_path: Path
+) -> None:
+    stalls = start_version(tmp_path, "stalls")
+    load = RouterLoad(server.url, host="demo", rate=50, slow=0.1, sockets=0)
+    try:
+        send_to(server.router(), stalls.url)
+        load.start()
+        eventually(lambda: load.seen.requests > 20, "some answers")
+        stalls.process.send_signal(signal.SIGSTOP)
+        # Longer than several checks come apart.
+        before = load.seen.requests
+        time.sleep(2)
+        stalls.process.send_signal(signal.SIGCONT)
+        eventually(lambda: load.seen.requests > before + 100, "answers again")
+    finally:
+        seen = load.stop()
+        stalls.kill()
+    assert seen.failed == []
 
 
 # What goes wrong.
