@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # Recipes share .build and .lab: never two at a time.
 .NOTPARALLEL:
-.PHONY: help setup-demo setup-test setup-engine engine-down demo demo-down lint units test test-fast bench clean
+.PHONY: help setup-demo setup-test setup-servers setup-engine engine-down demo demo-down lint units test test-fast bench clean
 
 PYTEST := .venv-test/bin/python -m pytest
 # Two at a time, because a deploy mostly waits; tests of one file share a lab, so they stay together.
@@ -18,6 +18,9 @@ setup-demo: ## make .venv: what the demo and a deploy need
 
 setup-test: ## make .venv-test: what lint and tests need
 	@tools/setup test
+
+setup-servers: ## install HAProxy and nginx, which tests run on loopback, where they are missing (root)
+	@tools/programs haproxy nginx:nginx-light
 
 setup-engine: setup-test ## make sure that a Docker engine answers; install and start one where none does (root)
 	@tools/engine
@@ -38,13 +41,13 @@ units: setup-test ## the unit tests alone, by plain pytest
 	@$(PYTEST) tests/unit
 
 # Lint has run the unit tests already.
-test: lint setup-engine ## all there is to check: lint, then the tests of apps, modules and whole deploys
+test: lint setup-servers setup-engine ## all there is to check: lint, then the tests of apps, modules and whole deploys
 	@$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/unit
 
-test-fast: lint ## the same without what needs a Docker engine
+test-fast: lint setup-servers ## the same without what needs a Docker engine
 	@$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/unit --ignore=tests/integration_docker
 
-bench: setup-test setup-engine ## measure against the rivals; writes benchmarks/RESULTS.md
+bench: setup-test setup-servers setup-engine ## measure against the rivals; writes benchmarks/RESULTS.md
 	@.venv-test/bin/python benchmarks/run.py
 
 clean: ## remove what set-up, lint and tests made; end a running lab with `make demo-down` first
