@@ -195,7 +195,10 @@ def test_components_are_pulled_first_and_only_those_that_changed_are_replaced(
     assert stack.events(began, now()) == []
     (tmp_path / "Dockerfile").write_text("FROM immutable-test/portal-web:latest\nLABEL new=1\n")
     new = build(tmp_path, f"{stack.prefix}/portal-web:new")
-    here = {"portal_compose_images": {**images, "portal": new}, "portal_compose_pull": "never"}
+    here: dict[str, Any] = {
+        "portal_compose_images": {**images, "portal": new},
+        "portal_compose_pull": "never",
+    }
     stack.play(COMPONENTS, **here).ok()
     after = stack.ids()
     assert {name for name in before if before[name] != after[name]} == {"portal"}
@@ -208,7 +211,7 @@ def test_a_rehearsal_leaves_the_live_portal_as_it_was(stack: Stack, tmp_path: Pa
     user = stack.sign_up("rehearsed")
     before = (stack.ids(), stack.ask("/counts").json(), files_of(stack))
     began = now()
-    good = {
+    good: dict[str, Any] = {
         "portal_compose_static_src": str(static_with(tmp_path / "static", "added", "more")),
         "portal_compose_test_checks": [{"path": f"/users/{user}"}, {"path": "/users/1"}],
     }
@@ -252,7 +255,7 @@ def test_backups_are_kept_so_many_and_restored_whole_or_not_at_all(stack: Stack)
 
     broken = first.with_name("broken.tgz.enc")
     broken.write_bytes(kept.read_bytes()[:-1] + b"x")
-    said = {
+    said: dict[str, dict[str, Any]] = {
         "Give it as": {"portal_compose_restore_src": str(kept)},
         "SHA-256": {
             "portal_compose_restore_src": str(broken),
@@ -270,7 +273,10 @@ def test_backups_are_kept_so_many_and_restored_whole_or_not_at_all(stack: Stack)
         assert words in result.failures[-1].msg
         assert stack.has_user(new)
 
-    good = {"portal_compose_restore_src": str(kept), "portal_compose_restore_sha256": checksum}
+    good: dict[str, Any] = {
+        "portal_compose_restore_src": str(kept),
+        "portal_compose_restore_sha256": checksum,
+    }
     assert stack.play(RESTORE, **good).ok().changed
     assert stack.has_user(old)
     assert not stack.has_user(new)

@@ -12,8 +12,9 @@ import pytest
 import requests
 from docker import DockerClient
 
-from tests.support.lab import kill_at
+from tests.support.lab import begun, kill_at
 from tests.support.portal_compose import API_HOST, APPS, KEY, STATIC, Stack, now
+from tests.support.waiting import eventually
 
 DEPLOY = "deploy.yml"
 
@@ -115,12 +116,10 @@ def test_a_deploy_loses_no_request_and_no_write_and_keeps_the_previous_project(
 
 def test_a_deploy_that_was_killed_is_done_by_running_it_again(stack: Stack) -> None:
     green = running(stack)[0]
+    task = "Export the live version, and let users write again at once"
     with stack.start(DEPLOY, portal_version="v25") as play:
-        kill_at(
-            play,
-            "Export the live version, and let users write again at once",
-            lambda: len(running(stack)) == 2,
-        )
+        eventually(lambda: begun(play, task), f"the task {task!r}", 600)
+        kill_at(play, task, lambda: len(running(stack)) == 2)
     assert live_url(stack) == stack.url(green)
     half = [name for name in running(stack) if name != green]
     assert len(half) == 1
