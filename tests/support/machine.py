@@ -9,8 +9,11 @@ variables of :attr:`Machine.variables`, which need the ``docker`` program on thi
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +24,18 @@ from docker.errors import NotFound
 from docker.models.containers import Container
 
 from tests.support.engine import BUILD_SECONDS, IMAGES, one_at_a_time
+from tests.support.plays import PlayResult, run_play
 from tests.support.waiting import eventually
 
-__all__ = ("Kind", "Machine", "Output", "machine", "machine_image", "start_machine")
+__all__ = (
+    "Kind",
+    "Machine",
+    "Output",
+    "machine",
+    "machine_image",
+    "play_on",
+    "start_machine",
+)
 
 FOLDER = Path(__file__).with_name("machine")
 BOOT_SECONDS = 120
@@ -199,6 +211,41 @@ def machine(engine: DockerClient, name: str, **options: Any) -> Iterator[Machine
         yield started
     finally:
         remove_quietly(started)
+
+
+def play_on(
+    machines: Mapping[str, Machine],
+    play: Path | Sequence[Mapping[str, Any]],
+    folder: Path,
+    *,
+    extra_vars: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 1200,
+    **options: Any,
+) -> PlayResult:
+    """Run a playbook or plays against machines; what is left out is as in :func:`run_play`.
+
+    :param machines: by the names that the inventory shall have for them, besides localhost.
+    :param folder: where the inventory is written.
+    """
+    inventory = folder / "machines.json"
+    hosts: dict[str, Any] = {name: machine.variables for name, machine in machines.items()}
+    hosts["localhost"] = {"ansible_connection": "local"}
+    inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
+    return run_play(
+        play,
+        # One word for both Pythons, which are not in one place: this one's and the machine's.
+        extra_vars={"ansible_python_interpreter": "python3", **(extra_vars or {})},
+        env={
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            # One `docker exec` a task instead of four.
+            "ANSIBLE_PIPELINING": "1",
+            **(env or {}),
+        },
+        args=["--inventory", str(inventory)],
+        timeout=timeout,
+        **options,
+    )
 
 
 def remove_quietly(started: Machine) -> None:
