@@ -133,7 +133,9 @@ class Stage:
     def events_since(self, began: float) -> list[str]:
         """What was done to anything of the project since *began* (seconds, epoch)."""
         found = []
-        for event in self.engine.events(since=began, until=time.time(), decode=True):
+        # The engine takes fractions of seconds, which the stubs do not know of.
+        events: Any = self.engine.events
+        for event in events(since=began, until=time.time(), decode=True):
             attributes = event.get("Actor", {}).get("Attributes", {})
             names = (attributes.get("name", ""), attributes.get(PROJECT, ""))
             action = str(event["Action"])

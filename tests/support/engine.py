@@ -57,11 +57,11 @@ def remove_all(client: DockerClient, prefix: str) -> None:
     """Remove containers, networks, volumes and images whose names begin with *prefix*."""
     for container in client.containers.list(all=True, ignore_removed=True):
         project = container.labels.get("com.docker.compose.project", "")
-        if container.name.startswith(prefix) or project.startswith(prefix):
+        if str(container.name).startswith(prefix) or project.startswith(prefix):
             with suppress(APIError):
                 container.remove(force=True, v=True)
     for network in client.networks.list():
-        if network.name.startswith(prefix):
+        if str(network.name).startswith(prefix):
             with suppress(APIError):
                 network.remove()
     for volume in client.volumes.list():
@@ -77,9 +77,10 @@ def remove_all(client: DockerClient, prefix: str) -> None:
 
 def remove_left(client: DockerClient) -> None:
     """Remove what tests left whose process is gone."""
-    names = [container.name for container in client.containers.list(all=True, ignore_removed=True)]
-    names += [network.name for network in client.networks.list()]
-    names += [volume.name for volume in client.volumes.list()]
+    containers = client.containers.list(all=True, ignore_removed=True)
+    names = [str(container.name) for container in containers]
+    names += [str(network.name) for network in client.networks.list()]
+    names += [str(volume.name) for volume in client.volumes.list()]
     owners = {name.split("-")[1] for name in names if name.startswith(PREFIX)}
     for owner in owners:
         if owner.isdecimal() and not Path(f"/proc/{owner}").exists():

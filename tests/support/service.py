@@ -81,9 +81,8 @@ class Shop:
 
     def containers(self, name: str) -> list[Container]:
         """All containers of a service, those that ended as well."""
-        filters = {"label": f"{SERVICE_LABEL}={name}"}
-        found: list[Container] = self.engine.containers.list(all=True, filters=filters)
-        return found
+        label = f"{SERVICE_LABEL}={name}"
+        return self.engine.containers.list(all=True, filters={"label": label})
 
     def running(self, name: str) -> list[str]:
         """The ids of those that run."""
@@ -185,7 +184,9 @@ def traffic(url: str, clients: int = 4) -> Iterator[Traffic]:
 def events_since(engine: DockerClient, began: float, prefix: str) -> list[str]:
     """What happened to containers and images of that prefix since *began* (seconds, epoch)."""
     found = []
-    for event in engine.events(since=began, until=time.time(), decode=True):
+    # The engine takes fractions of seconds, which the stubs do not know of.
+    events: Any = engine.events
+    for event in events(since=began, until=time.time(), decode=True):
         name = str(event.get("Actor", {}).get("Attributes", {}).get("name", ""))
         label = str(event.get("Actor", {}).get("Attributes", {}).get(SERVICE_LABEL, ""))
         if prefix in name or label.startswith(prefix):
