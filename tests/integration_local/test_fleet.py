@@ -29,7 +29,7 @@ from tests.support.fleet import (
     policy,
 )
 from tests.support.moto_fleet import FleetMoto
-from tests.support.moto_server import REGION, moto_server
+from tests.support.moto_server import REGION, served
 from tests.support.plays import ROOT
 
 SAME_GROUP = (
@@ -65,7 +65,7 @@ ROLLED_BACK = ("n", "404", "n")
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with moto_server(FleetMoto) as moto:
+    with served(FleetMoto()) as moto:
         yield made_fleet(moto, tmp_path_factory.mktemp("fleet"))
 
 
@@ -119,21 +119,24 @@ def alarm(fleet: Fleet) -> str:
     return f"{fleet.service}-5xx"
 
 
-def test_what_cannot_be_proved_is_removed_again(told: dict[str, Run]) -> None:
+def test_what_cannot_be_proved_is_removed_again(fleet: Fleet, told: dict[str, Run]) -> None:
     run = told["unproved"]
     assert run.routes == ("n", "n", "n")
     assert (run.sizes, run.target_groups) == ({"n": 2}, {"n"})
     assert "did not answer 3 times in a row as expected" in run.message
-    assert run.message.endswith("Live is kie1-n, as before.")
-    assert "The candidate kie1-1 was removed." in run.message
+    assert run.message.endswith(f"Live is {fleet.service}-n, as before.")
+    assert f"The candidate {fleet.service}-1 was removed." in run.message
 
 
-def test_check_mode_changes_nothing_and_says_what_there_would_be(told: dict[str, Run]) -> None:
+def test_check_mode_changes_nothing_and_says_what_there_would_be(
+    fleet: Fleet, told: dict[str, Run]
+) -> None:
     run = told["deploy checked"]
     assert run.ok
     assert run.written == []
-    assert "kie1-1" in run.result.task("Say what check mode cannot try").msg
-    assert "2 instances of version 1" in run.result.task("Say what check mode cannot try").msg
+    said = run.result.task("Say what check mode cannot try").msg
+    assert f"the target group {fleet.service}-1" in said
+    assert "2 instances of version 1" in said
     assert told["standby checked"].ok
     assert told["standby checked"].written == []
     assert told["standby checked"].changed
@@ -145,7 +148,7 @@ def test_a_deploy_builds_beside_what_is_live_and_stages_it(told: dict[str, Run])
     assert told["deploy"].sizes == {"n": 2, "1": 2}
 
 
-def test_the_new_fleet_is_as_the_live_one_is(told: dict[str, Run]) -> None:
+def test_the_new_fleet_is_as_the_live_one_is(fleet: Fleet, told: dict[str, Run]) -> None:
     run = told["deploy"]
     assert run.ok
     new, old = run.groups["1"], run.groups["n"]
@@ -158,8 +161,8 @@ def test_the_new_fleet_is_as_the_live_one_is(told: dict[str, Run]) -> None:
     tags = {tag["Key"]: (tag["Value"], tag["PropagateAtLaunch"]) for tag in new["Tags"]}
     assert tags == {
         "cost-centre": ("7", True),
-        "Name": ("kie1-1", True),
-        "immutable.delivery:service": ("kie1", True),
+        "Name": (f"{fleet.service}-1", True),
+        "immutable.delivery:service": (fleet.service, True),
         "immutable.delivery:version": ("1", True),
     }
 

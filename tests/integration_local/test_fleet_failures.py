@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.fleet import Fleet, made_fleet
 from tests.support.moto_fleet import FleetMoto
-from tests.support.moto_server import THROTTLED, Fault, moto_server
+from tests.support.moto_server import THROTTLED, Fault, served
 
 UNTOUCHED = ("n", "n", "n")
 STAGED = ("n", "1", "n")
@@ -20,7 +21,7 @@ STAGED = ("n", "1", "n")
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[FleetMoto]:
-    with moto_server(FleetMoto) as moto:
+    with served(FleetMoto()) as moto:
         yield moto
 
 
@@ -154,7 +155,7 @@ def test_requests_that_are_lost_take_the_candidate_back(fleet: Fleet) -> None:
     ],
 )
 def test_what_cannot_be_done_is_said(
-    fleet: Fleet, phase: str, settings: dict[str, object], text: str
+    fleet: Fleet, phase: str, settings: dict[str, Any], text: str
 ) -> None:
     run = fleet.play(phase, **settings)
     assert text in run.message

@@ -16,12 +16,12 @@ import pytest
 
 from tests.support.fleet import Fleet, Run, made_fleet
 from tests.support.moto_fleet import FleetMoto
-from tests.support.moto_server import Fault, moto_server
+from tests.support.moto_server import Fault, served
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[FleetMoto]:
-    with moto_server(FleetMoto) as moto:
+    with served(FleetMoto()) as moto:
         yield moto
 
 

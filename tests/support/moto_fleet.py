@@ -18,7 +18,7 @@ from typing import Any
 from moto.backends import get_backend
 
 from ansible_collections.immutable.delivery.plugins.module_utils.alb.roles import name_of
-from tests.support.moto_server import ACCOUNT, REGION, Moto, Start, _xml
+from tests.support.moto_server import ACCOUNT, REGION, Moto, Start, answer_xml
 
 MEMBER = re.compile(r"<member>(?=<Target>|\s*<Target>).*?</member>", re.DOTALL)
 IDENTITY = re.compile(r"<Id>(.*?)</Id>")
@@ -46,7 +46,7 @@ class FleetMoto(Moto):
         if action == "DisableMetricsCollection":
             group = self.groups()[form["AutoScalingGroupName"][0]]
             group.metrics = []
-            return _xml(start, "200 OK", DISABLED)
+            return answer_xml(start, "200 OK", DISABLED)
         if action == "DescribeTargetHealth":
             return self._health(environ, start, form["TargetGroupArn"][0])
         return super()._answer(environ, start, action, form)
@@ -62,7 +62,7 @@ class FleetMoto(Moto):
                 return ""
             return HEALTH.sub(f"<TargetHealth>{told}</TargetHealth>", member[0])
 
-        return _xml(start, "200 OK", MEMBER.sub(of_one, text))
+        return answer_xml(start, "200 OK", MEMBER.sub(of_one, text))
 
     def _state(self, arn: str) -> tuple[str, str]:
         if not self._in_use(arn):

@@ -66,9 +66,9 @@ class Fault:
         return self.at <= number < self.at + self.times
 
 
-THROTTLED = {"code": "Throttling", "status": 400}
-DENIED = {"code": "AccessDenied", "status": 403}
-BROKEN = {"code": "ServiceUnavailable", "status": 503, "lost": True}
+THROTTLED: dict[str, Any] = {"code": "Throttling", "status": 400}
+DENIED: dict[str, Any] = {"code": "AccessDenied", "status": 403}
+BROKEN: dict[str, Any] = {"code": "ServiceUnavailable", "status": 503, "lost": True}
 
 
 class _Quiet(WSGIRequestHandler):  # type: ignore[misc]
@@ -147,7 +147,7 @@ class Moto:
                 list(self._pass(environ, lambda *_answer: None))
             return _refuse(start, fault, action)
         if self.allowed is not None and full not in self.allowed:
-            return _refuse(start, Fault(0, **DENIED), full)
+            return _refuse(start, Fault(0, "AccessDenied", 403), full)
         return self._answer(environ, start, action, form)
 
     def _answer(
@@ -178,7 +178,7 @@ class Moto:
             f"<TargetHealthDescriptions>{members}</TargetHealthDescriptions>"
             "</DescribeTargetHealthResult></DescribeTargetHealthResponse>"
         )
-        return _xml(start, "200 OK", text)
+        return answer_xml(start, "200 OK", text)
 
     def rules(self, listener: str) -> list[Rule]:
         """The rules that moto holds, read without a call."""
@@ -228,7 +228,7 @@ def _service(environ: Mapping[str, Any]) -> str:
     return {"monitoring": "cloudwatch"}.get(name, name)
 
 
-def _xml(start: Start, status: str, text: str) -> Iterable[bytes]:
+def answer_xml(start: Start, status: str, text: str) -> Iterable[bytes]:
     body = text.encode()
     start(status, [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))])
     return [body]
@@ -242,13 +242,12 @@ def _refuse(start: Start, fault: Fault, action: str) -> Iterable[bytes]:
         f"<Code>{fault.code}</Code><Message>{message}</Message></Error><Errors><Error>"
         f"<Code>{fault.code}</Code><Message>{message}</Message></Error></Errors></ErrorResponse>"
     )
-    return _xml(start, f"{fault.status} -", text)
+    return answer_xml(start, f"{fault.status} -", text)
 
 
 @contextmanager
-def moto_server(kind: type[MotoT] = Moto) -> Iterator[MotoT]:  # type: ignore[assignment]
+def served(moto: MotoT) -> Iterator[MotoT]:
     """Run the server in a thread, on a port of 127.0.0.1 that was free."""
-    moto = kind()
     server = make_server("127.0.0.1", 0, moto, threaded=True, request_handler=_Quiet)
     moto.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -259,6 +258,13 @@ def moto_server(kind: type[MotoT] = Moto) -> Iterator[MotoT]:  # type: ignore[as
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def moto_server() -> Iterator[Moto]:
+    """Run moto's server with what it leaves out of load balancers."""
+    with served(Moto()) as moto:
+        yield moto
 
 
 @dataclass
