@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import re
 import socket
-import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,40 +18,16 @@ from docker import DockerClient
 from docker.errors import ImageNotFound
 
 from tests.support.plays import ROOT, PlayResult, run_play
-from tests.support.waiting import eventually
+from tests.support.registry import start_registry
 
 PLAYBOOK = ROOT / "playbooks" / "base_image.yml"
-REGISTRY = """
-version: 0.1
-storage: {filesystem: {rootdirectory: %s}}
-http: {addr: "127.0.0.1:0"}
-"""
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A registry on the loopback, where an engine takes one without TLS; its HOST:PORT."""
-    folder = tmp_path_factory.mktemp("registry")
-    (folder / "config.yml").write_text(REGISTRY % (folder / "storage"))
-    log = folder / "log"
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(
-            ["docker-registry", "serve", str(folder / "config.yml")],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        ) as process,
-    ):
-        try:
-
-            def address() -> str | None:
-                assert process.poll() is None, log.read_text()
-                found = re.search(r"listening on (127\.0\.0\.1:\d+)", log.read_text())
-                return found and found[1]
-
-            yield eventually(address, "the registry's address")
-        finally:
-            process.kill()
+    with start_registry(tmp_path_factory.mktemp("registry")) as started:
+        yield started.address
 
 
 @pytest.fixture
