@@ -176,7 +176,7 @@ def pipeline(
 def running(engine: DockerClient, pipeline: Pipeline) -> list[str]:
     """The containers of the service that run."""
     filters = {"label": f"immutable.delivery.service={pipeline.prefix}-demo"}
-    return [str(one.id) for one in engine.containers.list(filters=filters)]
+    return [str(one.id) for one in engine.containers.list(filters=filters, ignore_removed=True)]
 
 
 def test_from_a_commit_to_production_and_again(

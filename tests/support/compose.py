@@ -110,7 +110,9 @@ class Stage:
     def containers(self, project: str = "") -> list[Any]:
         """All containers of the project, those that ended as well."""
         found: list[Any] = self.engine.containers.list(
-            all=True, filters={"label": f"{PROJECT}={project or self.name}"}
+            all=True,
+            filters={"label": f"{PROJECT}={project or self.name}"},
+            ignore_removed=True,  # while it is listed: a redeploy may be under way
         )
         return found
 

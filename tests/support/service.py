@@ -82,7 +82,7 @@ class Shop:
     def containers(self, name: str) -> list[Container]:
         """All containers of a service, those that ended as well."""
         label = f"{SERVICE_LABEL}={name}"
-        return self.engine.containers.list(all=True, filters={"label": label})
+        return self.engine.containers.list(all=True, filters={"label": label}, ignore_removed=True)
 
     def running(self, name: str) -> list[str]:
         """The ids of those that run."""
