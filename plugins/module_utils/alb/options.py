@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import DeliveryError
+from ..given import check_seconds
 from ..http import Http, check_url
 from .client import Balancer
 from .plan import CANARY, LAST_PRIORITY, STAGED, Wanted
@@ -49,9 +50,7 @@ def wanted_of(params: Mapping[str, Any]) -> Wanted:
     _within(params, "stickiness", 0, MAX_STICKY)
     _within(params, "first_priority", 1, LAST_PRIORITY)
     _within(params, "verify_count", 1, 1000)
-    for name in ("timeout", "verify_timeout"):
-        if not 0 <= params[name] < float("inf"):
-            raise BadOption(f"{name} must not be less than 0 seconds, nor endless")
+    check_seconds(params, ("timeout", "verify_timeout"), kind=BadOption)
     if params["min_healthy"] is not None and params["min_healthy"] < 0:
         raise BadOption("min_healthy must not be less than 0")
     return Wanted(

@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..engine.options import Connection
 from ..errors import DeliveryError, enumerate_words
+from ..given import check_least, check_paths, check_seconds, text_of
 from ..http import Http
 from ..routers.options import router_of
 from .cli import Compose
 from .project import Project
 from .routing import Checks, Entrance, Routing
-
-if TYPE_CHECKING:
-    pass
 
 ROUTER_OPTIONS: dict[str, dict[str, Any]] = {
     "name": {"type": "str", "choices": ["registry"], "default": "registry"},
@@ -75,14 +73,9 @@ def routing_of(
     """
     if given is None:
         return None
-    for name in ("health_timeout", "prove_timeout", "drain_timeout"):
-        if not 0 <= given[name] < float("inf"):
-            raise DeliveryError(f"router.{name} must not be less than 0 seconds, nor endless")
-    if given["prove_count"] < 1:
-        raise DeliveryError(f"router.prove_count must be at least 1, not {given['prove_count']}")
-    for name in ("health_path", "prove_path"):
-        if given[name] and not given[name].startswith("/"):
-            raise DeliveryError(f"router.{name} must begin with a slash: {given[name]}")
+    check_seconds(given, ("health_timeout", "prove_timeout", "drain_timeout"), "router.")
+    check_least(given, "prove_count", 1, "router.")
+    check_paths(given, ("health_path", "prove_path"), "router.")
     entrances = {}
     for row in given["services"]:
         if row["service"] not in project.services:
@@ -110,10 +103,3 @@ def routing_of(
         http=http,
         network=given["network"],
     )
-
-
-def text_of(value: Any) -> str:
-    """Return a variable's value as compose files write it."""
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import DeliveryError
+from ..given import check_least, check_paths, check_seconds
 from ..http import Http, check_url
 from ..probe import Expectation
 from .alb_options import alb_of, alb_spec
@@ -62,16 +63,11 @@ def change_of(params: dict[str, Any]) -> RouteChange:
 
     :raises DeliveryError: an option cannot be used.
     """
-    for name in ("health_timeout", "prove_timeout", "drain_timeout"):
-        if not 0 <= params[name] < float("inf"):
-            raise DeliveryError(f"{name} must not be less than 0 seconds, nor endless")
-    if params["prove_count"] < 1:
-        raise DeliveryError(f"prove_count must be at least 1, not {params['prove_count']}")
+    check_seconds(params, ("health_timeout", "prove_timeout", "drain_timeout"))
+    check_least(params, "prove_count", 1)
     if params["prove_fields"] and not params["prove_path"]:
         raise DeliveryError("prove_fields needs prove_path, or nothing would be proved")
-    for name in ("health_path", "prove_path"):
-        if params[name] and not params[name].startswith("/"):
-            raise DeliveryError(f"{name} must begin with a slash: {params[name]}")
+    check_paths(params, ("health_path", "prove_path"))
     router = router_of(params)
     urls = targets_of(params)
     proof = proof_of(params, router) if urls else None

@@ -15,6 +15,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ..engine.client import connect
 from ..engine.options import ENGINE_OPTIONS, Connection
 from ..errors import DeliveryError
+from ..given import check_least, check_paths, check_seconds, text_of
 from ..http import Http, check_url
 from ..probe import Expectation
 from ..routers.registry import NAME as ROUTE_NAME
@@ -145,10 +146,10 @@ def _pinned(params: Mapping[str, Any]) -> str:
 
 def secrets_of(params: Mapping[str, Any]) -> set[str]:
     """Return what must not be shown: passwords, and the values of environments."""
-    values = [_text(params.get("registry_password"))]
+    values = [text_of(params.get("registry_password"))]
     for name in ("environment", "test_environment"):
         given = params.get(name)
-        values += [_text(value) for value in given.values()] if isinstance(given, dict) else []
+        values += [text_of(value) for value in given.values()] if isinstance(given, dict) else []
     return {value for value in values if len(value) >= SHORTEST_SECRET}
 
 
@@ -168,15 +169,12 @@ def wanted_of(params: Mapping[str, Any], address: str) -> Wanted:
             f"{params['name']!r} cannot be the name of a service: letters, digits, '.', '_' and "
             "'-' are needed, 63 at most"
         )
-    _at_least(params, "instances", 1)
-    _at_least(params, "keep_releases", 0)
-    _at_least(params, "stop_timeout", 0)
-    for name in ("health_timeout", "test_timeout", "prove_timeout", "drain_timeout"):
-        if not 0 <= params[name] < float("inf"):
-            raise BadOption(f"{name} must not be less than 0 seconds, nor endless")
-    for name in ("health_path", "prove_path"):
-        if params[name] and not params[name].startswith("/"):
-            raise BadOption(f"{name} must begin with a slash: {params[name]}")
+    check_least(params, "instances", 1, kind=BadOption)
+    check_least(params, "keep_releases", 0, kind=BadOption)
+    check_least(params, "stop_timeout", 0, kind=BadOption)
+    times = ("health_timeout", "test_timeout", "prove_timeout", "drain_timeout")
+    check_seconds(params, times, kind=BadOption)
+    check_paths(params, ("health_path", "prove_path"), kind=BadOption)
     shape = shape_of(params) if params["state"] == "present" else None
     if shape and shape.published_port is not None and params["instances"] != 1:
         raise BadOption("one port cannot be shared: instances must be 1 with published_port")
@@ -216,7 +214,7 @@ def shape_of(params: Mapping[str, Any]) -> Shape:
         environment=_environment(params["environment"]),
         volumes=tuple(params["volumes"]),
         command=tuple(params["command"]),
-        labels={name: _text(value) for name, value in params["labels"].items()},
+        labels={name: text_of(value) for name, value in params["labels"].items()},
         networks=networks,
         extra_hosts={name: str(value) for name, value in params["extra_hosts"].items()},
         user=params["user"] or "",
@@ -250,7 +248,7 @@ def routing_of(params: Mapping[str, Any], wanted: Wanted) -> Routing | None:
         return None
     if params["prove_fields"] and not params["prove_path"]:
         raise BadOption("prove_fields needs prove_path, or nothing would be proved")
-    _at_least(params, "prove_count", 1)
+    check_least(params, "prove_count", 1, kind=BadOption)
     tls: dict[str, Any] = {
         "validate_certs": params["router_validate_certs"],
         "ca_path": params["router_ca_path"],
@@ -261,7 +259,7 @@ def routing_of(params: Mapping[str, Any], wanted: Wanted) -> Routing | None:
     router = Registry(Http(check_url(params["api_url"]), **tls), params["router_timeout"])
     proof = None
     if params["prove_path"] and wanted.shape is not None:
-        fields = {name: _text(value) for name, value in params["prove_fields"].items()}
+        fields = {name: text_of(value) for name, value in params["prove_fields"].items()}
         proof = Check(
             Http(router.entrance(wanted.route), **tls),
             Expectation(params["prove_path"], fields=fields),
@@ -271,23 +269,11 @@ def routing_of(params: Mapping[str, Any], wanted: Wanted) -> Routing | None:
     return Routing(router, wanted.route, proof, params["router_required"])
 
 
-def _at_least(params: Mapping[str, Any], name: str, least: int) -> None:
-    if params[name] < least:
-        raise BadOption(f"{name} must be at least {least}, not {params[name]}")
-
-
 def _environment(values: Mapping[str, Any]) -> dict[str, str]:
     for name in values:
         if not VARIABLE.fullmatch(name):
             raise BadOption(f"{name!r} cannot be the name of an environment variable")
-    return {name: _text(value) for name, value in values.items()}
-
-
-def _text(value: Any) -> str:
-    """Return a value as a container sees it: a truth value as YAML writes it, null as nothing."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value)
+    return {name: text_of(value) for name, value in values.items()}
 
 
 def _bytes(size: str | None) -> int:
