@@ -66,14 +66,6 @@ def last_lines(
     return [line.rstrip()[:LINE_LENGTH] for line in shown.splitlines() if line.strip()]
 
 
-def failure(client: DockerClient, seen: Container, what: str, secrets: Collection[str]) -> str:
-    """Return the error text for a container: *what* it did, and its last lines."""
-    log = last_lines(client, seen.id, secrets)
-    said = f" ({seen.error})" if seen.error else ""
-    text = f"the container {seen.name} {what}{said}"
-    return f"{text}; its last lines were: {' | '.join(log)}" if log else text
-
-
 def wait_well(
     client: DockerClient,
     containers: Sequence[str],
@@ -164,6 +156,8 @@ def _shortcoming(
 def _failed(
     client: DockerClient, seen: Container, what: str, secrets: Collection[str]
 ) -> ContainerFailed:
-    return ContainerFailed(
-        failure(client, seen, what, secrets), last_lines(client, seen.id, secrets)
-    )
+    """Return the error for a container: *what* it did, and its last lines."""
+    log = last_lines(client, seen.id, secrets)
+    said = f" ({seen.error})" if seen.error else ""
+    text = f"the container {seen.name} {what}{said}"
+    return ContainerFailed(f"{text}; its last lines were: {' | '.join(log)}" if log else text, log)
