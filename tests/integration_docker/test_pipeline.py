@@ -9,10 +9,9 @@ import os
 import shutil
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ from docker import DockerClient
 from tests.support.engine import APPS
 from tests.support.plays import ROOT, PlayResult, run_play
 from tests.support.registry import Registry, start_registry
+from tests.support.service import Traffic, traffic
 
 PATIENCE = 60.0
-BETWEEN_REQUESTS = 0.02
 BUILD, PROXY, SERVICE = (
     ROOT / "playbooks" / f"{name}.yml" for name in ("build", "proxy", "service")
 )
@@ -112,44 +111,10 @@ class Pipeline:
         return registered["url"]["url"], answer.headers["X-Version"]
 
 
-@dataclass
-class Clients:
-    """What clients saw while somebody deployed."""
-
-    sent: int = 0
-    lost: list[str] = field(default_factory=list)
-    versions: set[str] = field(default_factory=set)
-
-
-@contextmanager
-def clients(url: str, count: int = 4) -> Iterator[Clients]:
-    """Ask for recommendations from *count* threads until the block ends."""
-    seen = Clients()
-    over = threading.Event()
-
-    def client() -> None:
-        with requests.Session() as session:
-            while not over.wait(BETWEEN_REQUESTS):
-                seen.sent += 1
-                try:
-                    answer = session.get(url, timeout=PATIENCE)
-                except requests.RequestException as error:
-                    seen.lost.append(str(error))
-                    continue
-                if answer.ok:
-                    seen.versions.add(answer.headers["X-Version"])
-                else:
-                    seen.lost.append(f"{answer.status_code} {answer.text[:200]}")
-
-    threads = [threading.Thread(target=client) for _client in range(count)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join(2 * PATIENCE)
+def clients(pipeline: Pipeline) -> AbstractContextManager[Traffic]:
+    """People who ask for recommendations until the block ends."""
+    url = f"{pipeline.proxy}/demo/1"
+    return traffic(url, method="GET", version=lambda answer: answer.headers["X-Version"])
 
 
 @pytest.fixture(scope="module")
@@ -206,10 +171,10 @@ def test_from_a_commit_to_production_and_again(
 
     (pipeline.checkout / "demo-service" / "NEWS").write_text("More of it.\n")
     second = pipeline.commit("Second")
-    with clients(f"{pipeline.proxy}/demo/1") as seen:
+    with clients(pipeline) as seen:
         pipeline.run(tmp_path, BUILD, SERVICE).ok()
     assert seen.lost == []
-    assert seen.versions == {first, second}
+    assert set(seen.versions) == {first, second}
     elsewhere, version = pipeline.live()
     assert version == second and elsewhere != where
     (other,) = running(engine, pipeline)
@@ -217,7 +182,7 @@ def test_from_a_commit_to_production_and_again(
 
     # Its own tests are passed, since they start the service without the fault; those against the
     # address that it was deployed to are not.
-    with clients(f"{pipeline.proxy}/demo/1") as seen:
+    with clients(pipeline) as seen:
         bad = pipeline.run(
             tmp_path,
             BUILD,
@@ -228,5 +193,5 @@ def test_from_a_commit_to_production_and_again(
     assert bad.rc != 0
     (failure,) = bad.failures
     assert failure.task == "Deploy" and "tests" in failure.msg, failure.msg
-    assert (seen.lost, seen.versions) == ([], {second})
+    assert (seen.lost, seen.versions) == ([], [second])
     assert (pipeline.live(), running(engine, pipeline)) == ((elsewhere, second), [other])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,9 +151,23 @@ class Traffic:
     versions: list[str] = field(default_factory=list)
 
 
+def version_in_body(answer: requests.Response) -> str:
+    """The version that an answer of the tests' own service names."""
+    return str(answer.json()["version"])
+
+
 @contextmanager
-def traffic(url: str, clients: int = 4) -> Iterator[Traffic]:
-    """Send POSTs, which nobody repeats silently, from *clients* threads."""
+def traffic(
+    url: str,
+    clients: int = 4,
+    *,
+    method: str = "POST",
+    version: Callable[[requests.Response], str] = version_in_body,
+) -> Iterator[Traffic]:
+    """Send requests from *clients* threads; POSTs, which nobody repeats silently, unless said.
+
+    :param version: reads from an answer which version gave it.
+    """
     seen = Traffic()
     over = threading.Event()
 
@@ -162,11 +176,11 @@ def traffic(url: str, clients: int = 4) -> Iterator[Traffic]:
             while not over.wait(BETWEEN_REQUESTS):
                 seen.sent += 1
                 try:
-                    answer = session.post(url, timeout=30)
+                    answer = session.request(method, url, timeout=30)
                     if not answer.ok:
                         seen.lost.append(f"{answer.status_code} {answer.text[:200]}")
-                    elif answer.json()["version"] not in seen.versions:
-                        seen.versions.append(answer.json()["version"])
+                    elif (name := version(answer)) not in seen.versions:
+                        seen.versions.append(name)
                 except requests.RequestException as error:
                     seen.lost.append(str(error))
 
