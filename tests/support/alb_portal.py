@@ -21,7 +21,7 @@ import requests
 from ansible_collections.immutable.delivery.plugins.module_utils.alb.rules import Forward
 from tests.support.alb_front import AlbFront, alb_front, targets_of
 from tests.support.modules import Ended, RunningModule, start_module
-from tests.support.moto_server import HEALTH_NAMESPACE, REGION, Moto, Start, moto_server
+from tests.support.moto_server import HEALTH_NAMESPACE, REGION, Moto, Start, served
 from tests.support.portal import KEY, Portal
 from tests.support.portal_harness import HOST, entities, left_in, running_portal
 
@@ -193,7 +193,7 @@ class Cloud:
 def cloud_at(folder: Path) -> Iterator[Cloud]:
     """Run all of it."""
     with (
-        moto_server(CheckedMoto) as moto,
+        served(CheckedMoto()) as moto,
         running_portal(folder / "blue", version="v23") as live,
         running_portal(folder / "green", filled=False) as candidate,
     ):

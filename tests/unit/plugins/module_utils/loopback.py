@@ -41,6 +41,10 @@ class Answer:
 Handle = Callable[[Seen], "Answer | None"]
 
 
+def _pieces(body: bytes | Iterable[bytes]) -> Iterable[bytes]:
+    return (body,) if isinstance(body, bytes) else body
+
+
 class Server:
     """A server's address, and what it has seen."""
 
@@ -70,17 +74,17 @@ class Server:
 
             def _send(self, answer: Answer) -> None:
                 self.send_response(answer.status)
-                whole = isinstance(answer.body, bytes)
+                whole = answer.body if isinstance(answer.body, bytes) else None
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
-                if whole and "Content-Length" not in answer.headers:
-                    self.send_header("Content-Length", str(len(bytes(answer.body))))
-                if not whole or "Content-Length" in answer.headers:
+                if whole is not None and "Content-Length" not in answer.headers:
+                    self.send_header("Content-Length", str(len(whole)))
+                if whole is None or "Content-Length" in answer.headers:
                     self.send_header("Connection", "close")
                     self.close_connection = True
                 self.end_headers()
                 with contextlib.suppress(OSError):
-                    for piece in [bytes(answer.body)] if whole else answer.body:
+                    for piece in _pieces(answer.body):
                         self.wfile.write(piece)
 
             do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _any
