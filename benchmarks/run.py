@@ -5,24 +5,23 @@
 
     benchmarks/run.py [--quick] [NAME ...]
 
-With --quick, or with names, nothing is written: RESULTS.md is of one whole and unshortened run.
+With names, only their tables are replaced in RESULTS.md; with --quick nothing is written, since the
+page is of whole and unshortened runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
 import signal
 import sys
-from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
 if __package__ in {None, ""}:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import harness
+from benchmarks.page import merged
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"
@@ -38,29 +37,6 @@ BENCHMARKS = (
     "bench_compose",
 )
 
-HEADER = """# Benchmarks
-
-Written by `make bench` from one whole run on {when:%Y-%m-%d}: {cores} cores, {machine}, Python
-{python}. The machine is shared and noisy, so read the ratios, which were taken side by side in one
-run, and not the absolute values.
-
-"""
-
-
-def markdown(tables: list[harness.Table]) -> str:
-    """The results as a page."""
-    header = HEADER.format(
-        when=datetime.now(UTC),
-        cores=os.cpu_count(),
-        machine=platform.machine(),
-        python=platform.python_version(),
-    )
-    parts = []
-    for table in tables:
-        title, _newline, body = table.text().partition("\n")
-        parts.append(f"## {title}\n\n```text\n{body}\n```\n")
-    return header + "\n".join(parts)
-
 
 def main() -> int:
     """Return 1 where a bound was missed."""
@@ -72,16 +48,17 @@ def main() -> int:
     arguments = parser.parse_args()
     # The modules are imported by their full name, from the link that set-up made.
     os.environ["PYTHONPATH"] = str(HERE.parent / ".build" / "collections")
-    tables = []
+    tables = {}
     for name in arguments.names or BENCHMARKS:
         print(f"running {name} ...", file=sys.stderr, flush=True)
         table = import_module(f"benchmarks.{name}").run(arguments.quick)
         print(f"\n{table.text()}\n", flush=True)
-        tables.append(table)
-    if not arguments.quick and not arguments.names:
-        RESULTS.write_text(markdown(tables), encoding="utf-8")
-        print(f"written: {RESULTS.relative_to(Path.cwd())}", file=sys.stderr)
-    return 0 if all(table.kept for table in tables) else 1
+        if not arguments.quick:
+            # At once: a run of all takes long, and one that is ended has still measured these.
+            page = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+            RESULTS.write_text(merged(page, {name: table}, BENCHMARKS), encoding="utf-8")
+        tables[name] = table
+    return 0 if all(table.kept for table in tables.values()) else 1
 
 
 if __name__ == "__main__":
