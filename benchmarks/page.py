@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """RESULTS.md: one section a benchmark, each from one whole run of it.
 
-A section begins with a comment that names its benchmark, so that a run of some replaces theirs only.
+A section begins with a comment that names its benchmark: a run of some replaces theirs only.
 """
 
 from __future__ import annotations
