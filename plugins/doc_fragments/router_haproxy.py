@@ -46,4 +46,15 @@ options:
           - The seconds that HAProxy's own checks may take to find the new addresses up.
         type: float
         default: 30
+      header_name:
+        description:
+          - The request header by which a client asks for a version while there is a candidate, as
+            HAProxy's configuration has it.
+        type: str
+        default: x-client-mode
+      candidate_value:
+        description:
+          - The value that asks for the candidate, as HAProxy's configuration has it.
+        type: str
+        default: green
 """

@@ -26,11 +26,13 @@ class Expectation:
     :param path: asked for with GET.
     :param status: the statuses that count as healthy; empty for any 2xx.
     :param fields: JSON fields (dots descend) that must have these values, compared as text.
+    :param headers: sent with the request.
     """
 
     path: str = "/health"
     status: tuple[int, ...] = ()
     fields: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def look_up(document: Any, dotted: str) -> Any:
@@ -54,7 +56,13 @@ def shortcoming(http: Http, expected: Expectation, deadline: Deadline) -> str:
     failure or an unusable address raises :class:`HttpError`: waiting would not mend it.
     """
     try:
-        response = http.request("GET", expected.path, deadline=deadline.within(10), repeat=False)
+        response = http.request(
+            "GET",
+            expected.path,
+            deadline=deadline.within(10),
+            headers=expected.headers,
+            repeat=False,
+        )
     except (Unreachable, ConnectionBroken, TimeoutExceeded) as error:
         return error.message
     if expected.status:

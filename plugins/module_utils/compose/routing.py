@@ -13,7 +13,7 @@ from ..engine.container import Container
 from ..errors import DeliveryError
 from ..http import Http
 from ..probe import Expectation
-from ..routers.base import Route, Router, same_targets
+from ..routers.base import Route, Router, bracketed, same_targets
 from ..routers.plan import Wanted
 from ..routers.switch import Check, Drained, NotDrained, RouteChange
 
@@ -79,7 +79,7 @@ class Routing:
             address = container.addresses.get(self.network)
             if not address:
                 raise NoAddress(f"{container.name} has no address in the network {self.network}")
-            return f"{entrance.scheme}://{_bracketed(address)}:{entrance.port}"
+            return f"{entrance.scheme}://{bracketed(address)}:{entrance.port}"
         port = container.host_port(entrance.port)
         if port is None:
             raise NoAddress(
@@ -87,7 +87,7 @@ class Routing:
                 next_step=f"Give service {service} `ports: [{entrance.port}]` in the compose file, "
                 "or name in router.network a network that the router shares with it.",
             )
-        return f"{entrance.scheme}://{_bracketed(self.address)}:{port}"
+        return f"{entrance.scheme}://{bracketed(self.address)}:{port}"
 
     def observe(self, service: str) -> Route:
         """Ask where the traffic goes."""
@@ -167,7 +167,3 @@ class Routing:
 
 def _no_undo(undo: Callable[[], object], stands: str = "") -> None:
     """Note nothing: a container that was stopped and started has another port by then."""
-
-
-def _bracketed(address: str) -> str:
-    return f"[{address}]" if ":" in address and not address.startswith("[") else address

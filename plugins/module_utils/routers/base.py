@@ -91,6 +91,22 @@ class Timed(Protocol):
         """Return the seconds until the requests on former targets have had that time."""
 
 
+@runtime_checkable
+class Particular(Protocol):
+    """A router that can send traffic to some addresses only."""
+
+    def check_targets(self, urls: Sequence[str]) -> None:
+        """Make sure that it can have these; asks nobody.
+
+        :raises RouterError: it cannot.
+        """
+
+
+def bracketed(host: str) -> str:
+    """Return *host* as it stands in an address: one of IPv6 in brackets."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
 def same_address(one: str | None, other: str | None) -> bool:
     """Tell whether two addresses mean the same target, however they are spelled."""
     if one is None or other is None:
@@ -115,7 +131,7 @@ def normal(url: str) -> str:
         return url
     if not parts.scheme or not parts.hostname:
         return url
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    host = bracketed(parts.hostname)
     if port is not None and port != DEFAULT_PORTS.get(parts.scheme):
         host = f"{host}:{port}"
     return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), parts.query, parts.fragment))

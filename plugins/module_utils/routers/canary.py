@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from .base import Router, RouterError
 
@@ -27,6 +27,7 @@ class Candidate:
     weight: int
 
 
+@runtime_checkable
 class CanaryRouter(Router, Protocol):
     """A router with candidates. Requests that ask for a version by header get that one.
 
@@ -35,14 +36,34 @@ class CanaryRouter(Router, Protocol):
     candidate.
     """
 
+    @property
+    def asks(self) -> tuple[str, str]:
+        """The request header, and its value, by which a client asks for the candidate."""
+
     def candidate(self, service: str) -> Candidate | None:
         """Ask for the candidate; None where there is none."""
 
     def stage(self, service: str, urls: Sequence[str], weight: int = 0) -> None:
-        """Make *urls* the candidate, with that share of the traffic."""
+        """Make *urls* the candidate, with that share of the traffic.
+
+        The share of one that is the candidate already can be lowered whatever its health.
+        """
 
     def unstage(self, service: str) -> None:
         """Send everything to the live version; satisfied where there is no candidate."""
+
+
+def as_canary(router: Router) -> CanaryRouter:
+    """Return *router* as one that has candidates.
+
+    :raises RouterError: it can have none.
+    """
+    if isinstance(router, CanaryRouter):
+        return router
+    raise RouterError(
+        f"router {router.name} cannot have a candidate beside the live version",
+        next_step="Give router haproxy or nginx, or deploy with state present.",
+    )
 
 
 def check_weight(weight: int) -> None:

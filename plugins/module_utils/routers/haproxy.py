@@ -49,6 +49,7 @@ class HaProxy:
     :param map_file: the same file as it is to be written from here.
     :param state_file: where HAProxy reads its servers' state from when it starts.
     :param check_timeout: seconds that HAProxy's checks may take to find new addresses up.
+    :param asks: the header, and its value, that the configuration sends to the candidate.
     """
 
     name = "haproxy"
@@ -63,6 +64,7 @@ class HaProxy:
         map_file: Path,
         state_file: Path,
         check_timeout: float,
+        asks: tuple[str, str] = ("x-client-mode", "green"),
     ) -> None:
         self.runtime = runtime
         self.backends = Backends(runtime)
@@ -71,6 +73,7 @@ class HaProxy:
         self.map_file = map_file
         self.state_file = state_file
         self.check_timeout = check_timeout
+        self.asks = asks
         # What each service was when it was last observed; a switch holds for that only.
         self.seen: dict[str, Route] = {}
 
@@ -140,6 +143,13 @@ class HaProxy:
         """Return where clients reach the service."""
         return self.url
 
+    def check_targets(self, urls: Sequence[str]) -> None:
+        """Make sure that servers of HAProxy's can have these addresses.
+
+        :raises RouterError: they cannot.
+        """
+        as_targets(urls)
+
     def candidate(self, service: str) -> Candidate | None:
         """Ask for the candidate; None where there is none."""
         known = self._map()
@@ -154,6 +164,8 @@ class HaProxy:
     def stage(self, service: str, urls: Sequence[str], weight: int = 0) -> None:
         """Make *urls* the candidate, once HAProxy itself finds them up.
 
+        What lowers the share of one that is the candidate already does not wait: it may be down.
+
         :raises CandidateDown: they are not up in time; nothing was changed.
         :raises RouterError: there is no live version, or these are its addresses.
         """
@@ -167,11 +179,21 @@ class HaProxy:
         if same_targets(live.urls, urls):
             raise RouterError(f"{enumerate_words(urls)} is live, and so cannot be the candidate")
         _live, candidate, share = _keys(service)
+        if self._lower(service, urls, weight):
+            return
         with self._filled(service, urls) as name:
             if self._map().get(candidate) != name:
                 # Lest an earlier candidate's share went to this one for a moment.
                 self._set([(share, None), (candidate, name)])
             self._set([(share, str(weight))])
+
+    def _lower(self, service: str, urls: Sequence[str], weight: int) -> bool:
+        with self._alone():
+            having = self.candidate(service)
+            if having is None or not same_targets(having.urls, urls) or weight > having.weight:
+                return False
+            self._set([(_keys(service)[2], str(weight))])
+            return True
 
     def unstage(self, service: str) -> None:
         """Send everything to the live version; satisfied where there is no candidate."""

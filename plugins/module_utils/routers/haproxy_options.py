@@ -26,6 +26,8 @@ def haproxy_spec() -> dict[str, Any]:
             "map_file": {"type": "path"},
             "state_file": {"type": "path"},
             "check_timeout": {"type": "float", "default": 30.0},
+            "header_name": {"type": "str", "default": "x-client-mode"},
+            "candidate_value": {"type": "str", "default": "green"},
         },
     }
 
@@ -53,4 +55,5 @@ def haproxy_of(params: Mapping[str, Any]) -> HaProxy:
         map_file=map_file,
         state_file=Path(given["state_file"] or map_file.parent / "servers.state"),
         check_timeout=given["check_timeout"],
+        asks=(given["header_name"], given["candidate_value"]),
     )

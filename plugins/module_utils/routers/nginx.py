@@ -23,7 +23,7 @@ from ..exclusive import exclusive
 from .base import Overtaken, Route, RouterError, same_targets
 from .canary import Candidate, check_weight
 from .files import replace_file
-from .nginx_config import Header, State, Version, parse, render, variable
+from .nginx_config import Header, State, Version, check_upstreams, parse, render, variable
 from .nginx_process import NginxProcess, boot_id, now
 from .plan import where
 
@@ -91,6 +91,18 @@ class Nginx:
     def entrance(self, service: str) -> str:
         """Return where clients reach the service."""
         return self.url
+
+    @property
+    def asks(self) -> tuple[str, str]:
+        """The header, and its value, by which a client asks for the candidate."""
+        return self.header.name, self.header.candidate
+
+    def check_targets(self, urls: Sequence[str]) -> None:
+        """Make sure that nginx can have these addresses.
+
+        :raises RouterError: it cannot.
+        """
+        check_upstreams(urls)
 
     def candidate(self, service: str) -> Candidate | None:
         """Find out about the candidate; None where there is none."""

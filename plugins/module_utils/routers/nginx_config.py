@@ -176,6 +176,15 @@ def variable(service: str) -> str:
     return service.replace("-", "_")
 
 
+def check_upstreams(urls: Sequence[str]) -> None:
+    """Make sure that one version can have these addresses.
+
+    :raises RouterError: it cannot.
+    """
+    _upstream("", urls)
+    _tls(urls)
+
+
 def _version(document: object) -> Version:
     if not isinstance(document, dict):
         raise ValueError("its state is incomplete")

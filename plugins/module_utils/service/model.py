@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..engine.container import Container
-from ..routers.base import same_address
+from ..routers.base import bracketed, same_address
 
 LABEL = "immutable.delivery."
 SERVICE = f"{LABEL}service"
@@ -170,7 +170,7 @@ def _port(container: Container, wanted: Wanted) -> int | None:
 
 def url_at(address: str, port: int) -> str:
     """Return the address of an instance."""
-    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+    return f"http://{bracketed(address)}:{port}"
 
 
 @dataclass(frozen=True)
