@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - immutable.delivery.router_alb
   - immutable.delivery.router_haproxy
   - immutable.delivery.router_nginx
+  - immutable.delivery.router_etcd
   - immutable.delivery.attributes
 attributes:
   check_mode:
@@ -38,14 +39,16 @@ options:
       - The kind of router. V(alb) is the listener of an AWS load balancer, see O(alb).
       - V(haproxy) and V(nginx) are those of a host, which the module has to run on; see O(haproxy)
         and O(nginx).
+      - V(etcd) is a registry that the registrars of any number of them follow, see O(etcd).
     type: str
-    choices: [registry, alb, haproxy, nginx]
+    choices: [registry, alb, haproxy, nginx, etcd]
     default: registry
   api_url:
     description:
       - Where the router is; with O(router=alb) where its clients ask, by default under the load
         balancer's own name. Needed for all other routers.
-      - With O(router=haproxy) and O(router=nginx) it is where clients reach O(service).
+      - With O(router=haproxy), O(router=nginx) and O(router=etcd) it is where clients reach
+        O(service).
     type: str
   service:
     description:
@@ -202,7 +205,11 @@ def main() -> None:
             "validate_certs": {"type": "bool", "default": True},
             "ca_path": {"type": "path"},
         },
-        required_if=[("router", "registry", ["api_url"]), ("router", "alb", ["alb"])],
+        required_if=[
+            ("router", "registry", ["api_url"]),
+            ("router", "alb", ["alb"]),
+            ("router", "etcd", ["etcd"]),
+        ],
         supports_check_mode=True,
     )
     require_requests(module)

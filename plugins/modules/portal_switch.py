@@ -34,6 +34,7 @@ extends_documentation_fragment:
   - immutable.delivery.router_alb
   - immutable.delivery.router_haproxy
   - immutable.delivery.router_nginx
+  - immutable.delivery.router_etcd
   - immutable.delivery.attributes
   - immutable.delivery.attributes.actiongroup_portal
 attributes:
@@ -62,14 +63,16 @@ options:
       - The kind of router. V(alb) is the listener of an AWS load balancer, see O(alb).
       - V(haproxy) and V(nginx) are those of a host, which the module has to run on; see O(haproxy)
         and O(nginx).
+      - V(etcd) is a registry that the registrars of any number of them follow, see O(etcd).
     type: str
-    choices: [registry, alb, haproxy, nginx]
+    choices: [registry, alb, haproxy, nginx, etcd]
     default: registry
   router_url:
     description:
       - Where the router is; with O(router=alb) where its clients ask, by default under the load
         balancer's own name. Needed for all other routers.
-      - With O(router=haproxy) and O(router=nginx) it is where clients reach O(service).
+      - With O(router=haproxy), O(router=nginx) and O(router=etcd) it is where clients reach
+        O(service).
     type: str
   service:
     description:
@@ -319,7 +322,11 @@ def main() -> None:
             "drain_timeout": {"type": "float", "default": 30.0},
             "rounds": {"type": "int", "default": 3},
         },
-        required_if=[("router", "registry", ["router_url"]), ("router", "alb", ["alb"])],
+        required_if=[
+            ("router", "registry", ["router_url"]),
+            ("router", "alb", ["alb"]),
+            ("router", "etcd", ["etcd"]),
+        ],
         supports_check_mode=True,
     )
     require_requests(module)

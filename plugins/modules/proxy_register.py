@@ -31,6 +31,7 @@ extends_documentation_fragment:
   - immutable.delivery.router_alb
   - immutable.delivery.router_haproxy
   - immutable.delivery.router_nginx
+  - immutable.delivery.router_etcd
   - immutable.delivery.attributes
 attributes:
   check_mode:
@@ -45,16 +46,18 @@ options:
       - The kind of router. V(alb) is the listener of an AWS load balancer, see O(alb).
       - V(haproxy) and V(nginx) are those of a host, which the module has to run on; see O(haproxy)
         and O(nginx).
+      - V(etcd) is a registry that the registrars of any number of them follow, see O(etcd).
       - V(registry) is the demo proxy with its HTTP API.
     type: str
-    choices: [registry, alb, haproxy, nginx]
+    choices: [registry, alb, haproxy, nginx, etcd]
     default: registry
   api_url:
     description:
       - The address of the router's API; for O(router=registry) also where its clients ask.
       - With O(router=alb) it is only where its clients ask, by default under the load balancer's
         own name. Needed for all other routers.
-      - With O(router=haproxy) and O(router=nginx) it is where clients reach O(service).
+      - With O(router=haproxy), O(router=nginx) and O(router=etcd) it is where clients reach
+        O(service).
     type: str
   service:
     description:
@@ -287,6 +290,7 @@ def main() -> None:
             ("state", "present", ["url", "urls"], True),
             ("router", "registry", ["api_url"]),
             ("router", "alb", ["alb"]),
+            ("router", "etcd", ["etcd"]),
         ],
         supports_check_mode=True,
     )

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from ..change import OnUndo
 from ..errors import DeliveryError
+from ..http import check_url
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -135,3 +136,16 @@ def normal(url: str) -> str:
     if port is not None and port != DEFAULT_PORTS.get(parts.scheme):
         host = f"{host}:{port}"
     return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), parts.query, parts.fragment))
+
+
+def checked_target(given: str, what: str) -> str:
+    """Return an address that a router can take, without a slash at the end.
+
+    :raises DeliveryError: it is none.
+    """
+    url = check_url(given, what)
+    if "?" in url or "#" in url or not url.isascii() or not url.isprintable() or " " in url:
+        raise DeliveryError(
+            f"{what} {url!r} must not have a query, a fragment, spaces or characters beyond ASCII"
+        )
+    return url

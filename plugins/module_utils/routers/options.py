@@ -14,10 +14,11 @@ from typing import Any
 
 from ..errors import DeliveryError
 from ..given import check_least, check_paths, check_seconds
-from ..http import Http, check_url
+from ..http import Http
 from ..probe import Expectation
 from .alb_options import alb_of, alb_spec
-from .base import Preparing, Router, normal
+from .base import Preparing, Router, checked_target, normal
+from .etcd_options import etcd_of, etcd_spec
 from .haproxy_options import haproxy_of, haproxy_spec
 from .nginx_options import nginx_of, nginx_spec
 from .plan import Wanted
@@ -40,12 +41,18 @@ ROUTERS: dict[str, Callable[[dict[str, Any]], Router]] = {
     "alb": alb_of,
     "haproxy": haproxy_of,
     "nginx": nginx_of,
+    "etcd": etcd_of,
 }
 
 
 def router_specs() -> dict[str, Any]:
     """Return the options of the routers that have one of their own, for an argument spec."""
-    return {"alb": alb_spec(), "haproxy": haproxy_spec(), "nginx": nginx_spec()}
+    return {
+        "alb": alb_spec(),
+        "haproxy": haproxy_spec(),
+        "nginx": nginx_spec(),
+        "etcd": etcd_spec(),
+    }
 
 
 def router_of(params: dict[str, Any]) -> Router:
@@ -96,16 +103,6 @@ def targets_of(params: dict[str, Any]) -> tuple[str, ...]:
     if len({normal(url) for url in urls}) != len(urls):
         raise DeliveryError(f"urls names an address twice: {', '.join(urls)}")
     return urls
-
-
-def checked_target(given: str, what: str) -> str:
-    """Return an address that a router can take."""
-    url = check_url(given, what)
-    if "?" in url or "#" in url or not url.isascii() or not url.isprintable() or " " in url:
-        raise DeliveryError(
-            f"{what} {url!r} must not have a query, a fragment, spaces or characters beyond ASCII"
-        )
-    return url
 
 
 def health_of(params: dict[str, Any], urls: Sequence[str]) -> dict[str, Check]:

@@ -1,0 +1,207 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the registrar is told on its command line."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import collection  # noqa: F401 - before what it provides
+from serving import BadSettings
+
+from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import Router
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.etcd import Etcd
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.etcd_options import (
+    etcd_store,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.haproxy_options import (
+    haproxy_of,
+    haproxy_spec,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_model import (
+    Keys,
+    check_name,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.nginx_options import (
+    nginx_of,
+    nginx_spec,
+)
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+ROUTERS: dict[str, tuple[Callable[[dict[str, Any]], Router], dict[str, Any]]] = {
+    "haproxy": (haproxy_of, haproxy_spec()),
+    "nginx": (nginx_of, nginx_spec()),
+}
+# In seconds, for one call to a router or to etcd.
+ROUTER_SECONDS = 30.0
+ETCD_SECONDS = 10.0
+# Nobody asks the router by this; registrars change it, and clients know where it is.
+NOWHERE = "http://127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Times in seconds.
+
+    :param router: makes the router anew; each user has one of its own.
+    :param watched: the instances that this registrar keeps registered, by network; empty for all.
+    :param ttl: how long registrations outlive the registrar.
+    :param health_path: for services that are registered by `/services`, which does not tell it.
+    """
+
+    node: str
+    keys: Keys
+    store: Callable[[], Etcd]
+    router: Callable[[], Router]
+    kind: str
+    watched: tuple[Network, ...]
+    ttl: float
+    check_interval: float
+    check_failures: int
+    follow_timeout: float
+    health_path: str
+    etcd_ca: Path | None
+
+    def tls(self) -> ssl.SSLContext:
+        """Whom to trust that speaks as a member of etcd."""
+        return ssl.create_default_context(cafile=self.etcd_ca)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; the usage is for --help."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise BadSettings(f"The command line is wrong: {message}.")
+
+
+def parser(listen: str) -> argparse.ArgumentParser:
+    """The command line."""
+    it = _Parser(
+        description="Make a router do what is registered in etcd, and keep instances registered.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    it.add_argument("--listen", default=listen, metavar="HOST:PORT", help="of /services")
+    it.add_argument("--ready-file", type=Path, help="written when listening: {url, pid}")
+    it.add_argument("--node", required=True, help="the name of this router among all of them")
+    it.add_argument(
+        "--etcd", action="append", required=True, metavar="URL", help="a member; once for each"
+    )
+    it.add_argument("--prefix", default="/delivery", help="what the names of all keys begin with")
+    it.add_argument("--etcd-ca", type=Path, help="CA certificates to trust for etcd")
+    it.add_argument("--etcd-user", help="the password is in REGISTRAR_ETCD_PASSWORD")
+    it.add_argument("--router", choices=sorted(ROUTERS), default="haproxy")
+    it.add_argument(
+        "--router-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a suboption of the modules' option of the router's name, such as socket=/run/h.sock",
+    )
+    it.add_argument(
+        "--watch",
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="keep the instances of this network registered, such as 10.0.0.6; once for each; "
+        "by default all",
+    )
+    it.add_argument("--ttl", type=seconds, default=10.0, help="seconds that registrations outlive")
+    it.add_argument("--check-interval", type=seconds, default=1.0, help="seconds between checks")
+    it.add_argument("--check-failures", type=count, default=3, help="in a row, to be dead")
+    it.add_argument("--follow-timeout", type=seconds, default=60.0, help="of POST /services")
+    it.add_argument("--health-path", default="/health", help="of services from POST /services")
+    it.add_argument("--forget", metavar="NODE", help="let nobody wait for a router that is gone")
+    return it
+
+
+def seconds(text: str) -> float:
+    """A number of seconds above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 10**6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return number
+
+
+def count(text: str) -> int:
+    """A whole number above 0."""
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 10**6):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def settings_of(given: argparse.Namespace) -> Settings:
+    """What the arguments come to. Raises BadSettings."""
+    password = os.environ.get("REGISTRAR_ETCD_PASSWORD", "")
+    etcd = {
+        "endpoints": given.etcd,
+        "user": given.etcd_user,
+        "password": password if given.etcd_user else None,
+        "validate_certs": True,
+        "ca_path": str(given.etcd_ca) if given.etcd_ca else None,
+    }
+    if given.etcd_user and not password:
+        raise BadSettings("--etcd-user needs the password in REGISTRAR_ETCD_PASSWORD.")
+    if given.health_path and not given.health_path.startswith("/"):
+        raise BadSettings("--health-path must begin with a slash.")
+    make, spec = ROUTERS[given.router]
+    options = _router_options(given.router, spec["options"], given.router_option)
+    params = {"api_url": NOWHERE, "timeout": ROUTER_SECONDS, given.router: options}
+    try:
+        watched = tuple(ipaddress.ip_network(text, strict=False) for text in given.watch)
+    except ValueError:
+        raise BadSettings("--watch must be an IP address or a network.") from None
+    try:
+        settings = Settings(
+            check_name(given.node, "node"),
+            Keys(given.prefix),
+            lambda: etcd_store(etcd, ETCD_SECONDS),
+            lambda: make(params),
+            given.router,
+            watched,
+            given.ttl,
+            given.check_interval,
+            given.check_failures,
+            given.follow_timeout,
+            given.health_path,
+            given.etcd_ca,
+        )
+        # What cannot be used is to be said now.
+        settings.store()
+        settings.router()
+    except DeliveryError as error:
+        raise BadSettings(str(error)) from None
+    return settings
+
+
+def _router_options(name: str, spec: dict[str, Any], given: list[str]) -> dict[str, Any]:
+    options = {option: details.get("default") for option, details in spec.items()}
+    for text in given:
+        option, sign, value = text.partition("=")
+        if not sign or option not in spec:
+            raise BadSettings(
+                f"--router-option must be NAME=VALUE with a NAME of {', '.join(spec)}, "
+                f"for {name}; not {text!r}."
+            )
+        if spec[option]["type"] == "float":
+            try:
+                options[option] = seconds(value)
+            except argparse.ArgumentTypeError as error:
+                raise BadSettings(f"--router-option {option}: {error}.") from None
+        elif value not in spec[option].get("choices", [value]):
+            raise BadSettings(f"--router-option {option} cannot be {value!r}.")
+        else:
+            options[option] = value
+    return options
