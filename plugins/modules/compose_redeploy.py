@@ -29,6 +29,9 @@ requirements:
   - The program C(docker) with its compose plugin, 2.24 or newer, where the task runs.
 extends_documentation_fragment:
   - immutable.delivery.engine
+  - immutable.delivery.router_haproxy
+  - immutable.delivery.router_nginx
+  - immutable.delivery.router_etcd
   - immutable.delivery.attributes
 attributes:
   check_mode:
@@ -161,12 +164,15 @@ options:
       name:
         description:
           - The kind of router; V(registry) is the demo proxy with its HTTP API.
+          - V(haproxy) and V(nginx) are those of the host that this task runs on, and V(etcd) is a
+            registry that they follow. How they are reached say O(haproxy), O(nginx) and O(etcd).
         type: str
-        choices: [registry]
+        choices: [registry, haproxy, nginx, etcd]
         default: registry
       api_url:
         description:
-          - The address of the router's API.
+          - The address of the router's API; for all but V(registry) that at which clients reach the
+            services.
         type: str
         required: true
       services:
@@ -353,7 +359,7 @@ steps:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.compose.cli import SHORTEST_SECRET
-from ..module_utils.compose.options import ROUTER_OPTIONS
+from ..module_utils.compose.options import ROUTER_OPTIONS, ROUTER_SPECS
 from ..module_utils.compose.session import redeploy
 from ..module_utils.engine.client import DOCKER_IMPORT_ERROR
 from ..module_utils.engine.options import ENGINE_OPTIONS, REQUIRED_TOGETHER
@@ -394,6 +400,7 @@ def main() -> None:
             "wait_timeout": {"type": "float", "default": 300.0},
             "keep_releases": {"type": "int", "choices": [0, 1], "default": 1},
             "router": {"type": "dict", "options": ROUTER_OPTIONS},
+            **ROUTER_SPECS,
         },
         required_together=REQUIRED_TOGETHER,
         required_if=[("strategy", "blue_green", ["router"])],

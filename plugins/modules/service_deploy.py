@@ -36,6 +36,11 @@ notes:
 extends_documentation_fragment:
   - immutable.delivery.attributes
   - immutable.delivery.engine
+  - immutable.delivery.service_router
+  - immutable.delivery.service_tests
+  - immutable.delivery.router_haproxy
+  - immutable.delivery.router_nginx
+  - immutable.delivery.router_etcd
 attributes:
   check_mode:
     support: full
@@ -64,16 +69,29 @@ options:
     default: 4
   state:
     description:
+      - V(present) sends all traffic to the release. A candidate of another release is ended, unless
+        the release is live already.
       - V(absent) takes the service out of the router, and removes all its containers, the kept ones
         as well.
+      - V(staged) brings the release up beside the live one, tested, as the candidate. Requests get
+        there that ask for it by the header C(x-client-mode) with C(green). Where nobody is live
+        yet, it is live at once.
+      - V(canary) gives the candidate O(weight) percent of the clients, and to less also where it is
+        ill. V(promoted) gives it everything.
+      - V(rolled_back) takes the candidate away. Where there is none, the version that was live
+        before the present one is started again and gets the traffic. Who is taken away is stopped,
+        and kept until the next deploy.
+      - The last four need a router that can have a candidate, V(haproxy) or V(nginx). The last
+        three need neither O(image) nor a registry. Where O(digest) or an image by digest is given,
+        V(canary) and V(promoted) refuse a candidate of another one.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, staged, canary, promoted, rolled_back]
     default: present
   image:
     description:
       - The image, such as V(registry.example.com:5000/demo:1.4), with or without V(@sha256:...).
       - A tag is looked up at the registry, and what it means then is deployed.
-      - Needed for O(state=present).
+      - Needed for O(state=present) and O(state=staged).
     type: str
   digest:
     description:
@@ -102,7 +120,8 @@ options:
     default: 1
   container_port:
     description:
-      - The port in the container on which the service listens. Needed for O(state=present).
+      - The port in the container on which the service listens. Needed for O(state=present) and
+        O(state=staged).
     type: int
   published_port:
     description:
@@ -193,92 +212,6 @@ options:
         choice first. Give V(false) where two containers must not use the same O(volumes) at once.
     type: bool
     default: true
-  test_image:
-    description:
-      - An image of tests. It is run with the address of a new instance in the environment variable
-        C(URL), before that gets traffic, and must exit with 0.
-    type: str
-  test_command:
-    description:
-      - Arguments that replace the own command of O(test_image).
-    type: list
-    elements: str
-    default: []
-  test_environment:
-    description:
-      - Further environment variables of the tests.
-    type: dict
-    default: {}
-  test_network:
-    description:
-      - The network that the tests run in.
-    type: str
-    default: host
-  test_timeout:
-    description:
-      - The seconds that the tests may take.
-    type: float
-    default: 300
-  router:
-    description:
-      - The kind of router, as in M(immutable.delivery.proxy_register). Without one, the release
-        that was started last is the live one.
-    type: str
-    choices: [registry]
-  api_url:
-    description:
-      - The address of the router's API.
-    type: str
-  route:
-    description:
-      - The service's name at the router, where it is another one than O(name).
-    type: str
-  router_required:
-    description:
-      - With V(false) a service can be deployed before its router. While that cannot be reached, the
-        service is deployed without it; run again once it is there, this registers the service.
-      - An earlier release is never replaced while the router cannot be reached.
-    type: bool
-    default: true
-  router_validate_certs:
-    description:
-      - Whether to check the router's TLS certificate.
-    type: bool
-    default: true
-  router_ca_path:
-    description:
-      - A file of CA certificates to trust for the router instead of the system's.
-    type: path
-  router_timeout:
-    description:
-      - The seconds that one call to the router may take.
-    type: float
-    default: 30
-  prove_path:
-    description:
-      - A path to ask for through the router after the switch. Without it there is no proof.
-    type: str
-  prove_fields:
-    description:
-      - JSON fields that the answers to O(prove_path) must have with these values, compared as text.
-    type: dict
-    default: {}
-  prove_count:
-    description:
-      - How many good answers in a row are a proof.
-    type: int
-    default: 3
-  prove_timeout:
-    description:
-      - The seconds that the proof may take.
-    type: float
-    default: 10
-  drain_timeout:
-    description:
-      - How many seconds to wait for the requests on earlier instances to end, before those are
-        asked to end.
-    type: float
-    default: 60
   keep_releases:
     description:
       - How many earlier releases to keep, stopped.
@@ -321,6 +254,25 @@ EXAMPLES = r"""
     volumes:
       - proxy-data:/data
     health_path: /services
+
+- name: Let those try the new release who ask for it
+  immutable.delivery.service_deploy:
+    name: demo
+    image: cd.example.com:5000/demo:1.5
+    container_port: 8080
+    router: haproxy
+    api_url: http://127.0.0.1
+    host_header: demo.example.com
+    prove_path: /health
+    state: staged
+
+- name: Give it a tenth of the clients
+  immutable.delivery.service_deploy:
+    name: demo
+    router: haproxy
+    api_url: http://127.0.0.1
+    state: canary
+    weight: 10
 """
 
 RETURN = r"""
@@ -336,13 +288,22 @@ containers:
   returned: success
   type: list
   elements: dict
+candidate:
+  description: The instances of the candidate, in the same form.
+  returned: success
+  type: list
+  elements: dict
+weight:
+  description: The candidate's share of the clients in percent; null where there is no candidate.
+  returned: success
+  type: int
 previous:
   description: The other containers of the service, such as kept releases, in the same form.
   returned: success
   type: list
   elements: dict
 release:
-  description: What was deployed; null for O(state=absent).
+  description: What was deployed, promoted or gone back to; null for O(state=absent).
   returned: success
   type: dict
   contains:

@@ -15,13 +15,17 @@ from ..engine.options import Connection
 from ..errors import DeliveryError, enumerate_words
 from ..given import check_least, check_paths, check_seconds, text_of
 from ..http import Http
-from ..routers.options import router_of
+from ..routers.options import router_of, router_specs
 from .cli import Compose
 from .project import Project
 from .routing import Checks, Entrance, Routing
 
+# Those whose targets are addresses of an engine's containers.
+ROUTERS = ("registry", "haproxy", "nginx", "etcd")
+# Options beside ``router``: how those are reached that have more to be told.
+ROUTER_SPECS = {name: spec for name, spec in router_specs().items() if name in ROUTERS}
 ROUTER_OPTIONS: dict[str, dict[str, Any]] = {
-    "name": {"type": "str", "choices": ["registry"], "default": "registry"},
+    "name": {"type": "str", "choices": list(ROUTERS), "default": "registry"},
     "api_url": {"type": "str", "required": True},
     "services": {
         "type": "list",
@@ -65,14 +69,17 @@ def compose_of(params: Mapping[str, Any], connection: Connection) -> Compose:
 
 
 def routing_of(
-    given: Mapping[str, Any] | None, project: Project, connection: Connection
+    params: Mapping[str, Any], project: Project, connection: Connection
 ) -> Routing | None:
-    """Return the router that the options describe, where there is one.
+    """Return the router that the module's options describe, where there is one.
 
     :raises DeliveryError: an option cannot be used.
     """
+    given = params["router"]
     if given is None:
         return None
+    if given["name"] == "etcd" and not params.get("etcd"):
+        raise DeliveryError("router etcd needs the option etcd")
     check_seconds(given, ("health_timeout", "prove_timeout", "drain_timeout"), "router.")
     check_least(given, "prove_count", 1, "router.")
     check_paths(given, ("health_path", "prove_path"), "router.")
@@ -95,8 +102,9 @@ def routing_of(
             ca_path=given["ca_path"],
         )
 
+    own = {name: params.get(name) for name in ROUTER_SPECS}
     return Routing(
-        router=router_of({**given, "router": given["name"]}),
+        router=router_of({**given, **own, "router": given["name"]}),
         entrances=entrances,
         address=given["address"] or connection.address,
         checks=Checks(**{f.name: given[f.name] for f in fields(Checks)}),

@@ -84,7 +84,7 @@ class Session:
 
     def routing(self, project: Project) -> Routing | None:
         """Return the router, where there is one."""
-        return routing_of(self.params["router"], project, self.connection)
+        return routing_of(self.params, project, self.connection)
 
     def getting(
         self,

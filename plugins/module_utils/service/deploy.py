@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,8 +19,9 @@ from ..deadline import Deadline, Pace
 from ..engine.container import Container
 from ..engine.health import ContainerFailed, wait_well
 from ..errors import DeliveryError, enumerate_words
+from ..routers.canary import Candidate
+from . import canary, staging, testing
 from . import plan as steps
-from . import testing
 from .containers import Engine
 from .model import (
     CONFIG,
@@ -40,12 +41,12 @@ from .model import (
     live,
 )
 from .observe import Observer
-from .plan import Intent, Plan, plan
+from .plan import Intent, Plan
+from .routing import Routing
 
 PACE = Pace(interval=0.25, first=0.0, growth=1.5)
 # The gap of a fixed port is as long as it takes to see that it is over.
 FAST = Pace(interval=0.05)
-LAST_REQUESTS = 10.0
 
 
 class NotAsPlanned(DeliveryError):
@@ -79,7 +80,10 @@ class Deploy:
         # The new containers by the names that they get once they are approved.
         self.made: dict[str, str] = {}
         self.rehearsal = ""
+        # Whether anybody may have come to the new ones by the router.
         self.routed = False
+        self.route: tuple[str, ...] | None = None
+        self.candidate: Candidate | None = None
         self._steps: dict[str, Callable[[Step, OnUndo], None]] = {
             steps.CLEAR: self._clear,
             steps.PULL: self._pull,
@@ -93,16 +97,27 @@ class Deploy:
             steps.APPROVE: self._approve,
             steps.ROUTE: self._route,
             steps.UNROUTE: self._unroute,
+            canary.MARK: partial(staging.mark, self),
+            canary.STAGE: partial(staging.stage, self),
+            steps.UNSTAGE: partial(staging.unstage, self),
         }
+
+    @property
+    def routing(self) -> Routing:
+        """The service at its router, which only what has one asks for."""
+        if self.observer.routing is None:
+            raise DeliveryError(f"there is no router of {self.wanted.name}")
+        return self.observer.routing
 
     def observe(self) -> Observed:
         """Look at the engine, the router and the registry."""
         self.before = self.observer.observe()
+        self.route, self.candidate = self.before.route, self.before.candidate
         return self.before
 
     def plan(self, observed: Observed) -> Sequence[Step]:
         """Return the steps up to the switch, and its proof."""
-        self.planned = plan(observed, self.wanted)
+        self.planned = canary.plan_for(observed, self.wanted)
         return self.planned.steps
 
     def apply(self, step: Step, on_undo: OnUndo) -> None:
@@ -117,7 +132,7 @@ class Deploy:
         :raises NotAsPlanned: one of them does not.
         """
         after = self.look()
-        if self.wanted.shape is None:
+        if self.wanted.absent:
             return after
         ids = self._final_ids()
         well = {member.id for member in after.members if member.well}
@@ -130,16 +145,13 @@ class Deploy:
 
     def look(self) -> Observed:
         """Return what stands now; the registry and the route's owner are not asked again."""
-        now = self.observer.members()
-        route = self.before.route
-        if self.routed:
-            route = tuple(one.url for one in now if one.id in self._final_ids() and one.url)
-        return Observed(tuple(now), route, self.before.release)
+        now = tuple(self.observer.members())
+        return Observed(now, self.route, self.before.release, candidate=self.candidate)
 
     def describe(self, observed: Observed) -> str:
         """Show the instances that run and what is kept."""
         return _shown(
-            (one.name.removesuffix(UNPROVED), one.status)
+            (one.name.removesuffix(UNPROVED), one.status + staging.share(observed, one))
             for one in observed.members
             if not one.helps
         )
@@ -148,17 +160,28 @@ class Deploy:
         """Show what will stand."""
         intent = self.planned.intent
         gone = {*intent.remove, *intent.left}
-        coming = {member.name: "running" for member in intent.start}
-        coming.update(dict.fromkeys(intent.create, "running"))
+        will = replace(observed, candidate=staging.planned_share(self, observed))
+        staged = any(step.action == canary.STAGE for step in self.planned.steps)
+        new = "running" + (", candidate with 0 %" if staged else "")
+        coming = {member.name: new for member in intent.start}
+        coming.update(dict.fromkeys(intent.create, new))
         coming.update({member.name: "exited" for member in intent.stop})
-        rest = {m.name: m.status for m in observed.members if m not in gone and not m.helps}
-        return _shown({**rest, **coming}.items())
+        rest = {
+            m.name: m.status + staging.share(will, m)
+            for m in observed.members
+            if m not in gone and not m.helps
+        }
+        shown = {**rest, **coming}.items()
+        return _shown((name.removesuffix(UNPROVED), status) for name, status in shown)
 
     # The steps, in the order of a deploy.
 
     def _clear(self, step: Step, on_undo: OnUndo) -> None:
-        for container in step.detail["ids"]:
-            self.engine.remove(container)
+        for member in self.planned.intent.left:
+            if member.running and not member.helps:
+                # A rollback that was broken off may have left it with requests.
+                self.engine.stop(member.id, self.stop_timeout)
+            self.engine.remove(member.id)
 
     def _pull(self, step: Step, on_undo: OnUndo) -> None:
         images, observer = self.observer.images, self.observer
@@ -267,22 +290,26 @@ class Deploy:
             self.engine.rename(container, name)
         for member in self.planned.intent.stay:
             if member.unproved:
+                on_undo(partial(self.engine.rename, member.id, member.name))
                 self.engine.rename(member.id, member.name.removesuffix(UNPROVED))
 
     def _route(self, step: Step, on_undo: OnUndo) -> None:
         routing = self.observer.routing
         if routing is None:
             return
-        final = [self.observer.url_of(self.engine.inspect(one)) for one in self._final_ids()]
-        urls = [url for url in final if url]
+        urls = self.final_urls()
         self.routed = True
         # Taken back last of what belongs to the switch, so that the candidates end empty-handed.
-        on_undo(partial(routing.drain, LAST_REQUESTS), "its last requests were waited for")
+        on_undo(partial(routing.drain, staging.LAST_REQUESTS), "its last requests were waited for")
+        staging.again(self, urls, on_undo)
         routing.switch(urls, on_undo)
+        self.route = tuple(urls)
+        staging.carried(self)
 
     def _unroute(self, step: Step, on_undo: OnUndo) -> None:
         if self.observer.routing is not None:
             self.observer.routing.switch((), on_undo)
+            self.route, self.candidate = (), None
 
     # What the steps share.
 
@@ -290,6 +317,11 @@ class Deploy:
     def _stem(self) -> str:
         release = self.before.release
         return f"{self.wanted.name}-{release.id}" if release else self.wanted.name
+
+    def final_urls(self) -> list[str]:
+        """Return where those are reached that stay, start or were made."""
+        final = [self.observer.url_of(self.engine.inspect(one)) for one in self._final_ids()]
+        return [url for url in final if url]
 
     def _coming_ids(self) -> list[str]:
         return [*(member.id for member in self.planned.intent.start), *self.made.values()]

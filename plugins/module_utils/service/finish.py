@@ -17,7 +17,7 @@ from ..routers.switch import Drained
 from ..signals import signals_as_errors
 from . import plan as steps
 from .deploy import Deploy
-from .model import Member, Observed, as_data, live
+from .model import Member, Observed, as_data, live, trying
 
 
 @dataclass
@@ -35,12 +35,19 @@ class Delivered:
         values = self.outcome.result()
         release = self.outcome.before.release
         having = live(self.after)
-        rest = [one for one in self.after.members if one not in having and not one.helps]
+        tried = trying(self.after)
+        rest = [
+            one
+            for one in self.after.members
+            if one not in having and one not in tried and not one.helps
+        ]
         values.update(
             changed=self.outcome.changed or bool(self.deploy.planned.after),
             steps=[*self.outcome.steps, *self.steps],
             containers=[as_data(member) for member in having],
             previous=[as_data(member) for member in rest],
+            candidate=[as_data(member) for member in tried],
+            weight=self.after.candidate.weight if self.after.candidate else None,
             previous_urls=[one.url for one in live(self.outcome.before) if one.url],
             urls=[member.url for member in having if member.url],
             release=None,
@@ -54,7 +61,8 @@ class Delivered:
                 "id": release.id,
                 "digest": release.digest,
                 "config": release.config,
-                "image": self.deploy.observer.image_name,
+                "image": self.deploy.observer.image_name
+                or next((one.image for one in self.after.members if one.release == release.id), ""),
             }
         return values
 

@@ -5,7 +5,8 @@
 """A service on an engine: what is wanted, what stands, and by which labels it is known again.
 
 A container's labels cannot be changed once it is made, its name can: one that bears the mark
-:data:`UNPROVED` is a candidate that nobody has tested, and is cleared away where it was left.
+:data:`UNPROVED` has not been promoted, or was and has been rolled back. Where the router does not
+name it, it was left or refused, and the next deploy clears it away.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from ..engine.container import Container
 from ..routers.base import bracketed, same_address
+from ..routers.canary import Candidate
 
 LABEL = "immutable.delivery."
 SERVICE = f"{LABEL}service"
@@ -34,6 +36,18 @@ TESTS = "tests"
 REHEARSAL = "rehearsal"
 
 UNPROVED = ".candidate"
+
+# What a run is to come to. The last four need a router that can have a candidate.
+PRESENT = "present"
+ABSENT = "absent"
+STAGED = "staged"
+CANARY = "canary"
+PROMOTED = "promoted"
+ROLLED_BACK = "rolled_back"
+STATES = (PRESENT, ABSENT, STAGED, CANARY, PROMOTED, ROLLED_BACK)
+CANARY_STATES = frozenset({STAGED, CANARY, PROMOTED, ROLLED_BACK})
+# Those that make nothing: whom they are about is read from the router and from labels.
+ABOUT_WHAT_STANDS = frozenset({CANARY, PROMOTED, ROLLED_BACK})
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,9 @@ class Wanted:
     :param route: the service's name at the router; empty where there is no router.
     :param health_path: asked of each instance; empty for what the engine's own check says.
     :param rehearse: whether a release for a fixed port is tried on another port first.
+    :param state: one of :data:`STATES`.
+    :param weight: for ``canary``, the candidate's share of the clients in percent.
+    :param digest: for ``canary`` and ``promoted``, the only one that is meant; empty for any.
     """
 
     name: str
@@ -86,6 +103,14 @@ class Wanted:
     tested: bool = False
     rehearse: bool = True
     keep_releases: int = 1
+    state: str = PRESENT
+    weight: int = 0
+    digest: str = ""
+
+    @property
+    def absent(self) -> bool:
+        """Whether nothing of it shall stand."""
+        return self.shape is None and self.state not in ABOUT_WHAT_STANDS
 
     @property
     def fixed_port(self) -> int | None:
@@ -180,22 +205,40 @@ class Observed:
     :param route: where the router sends the traffic; None where there is no router, or where it is
         away and may be.
     :param image_here: whether the engine has the image already.
+    :param candidate: whom the router sends a part of the clients to, beside the live ones.
     """
 
     members: tuple[Member, ...] = ()
     route: tuple[str, ...] | None = None
     release: Release | None = None
     image_here: bool = True
+    candidate: Candidate | None = None
 
 
 def instances(observed: Observed) -> list[Member]:
-    """Return the containers that are instances, proved or live, not helpers or left candidates."""
-    route = observed.route or ()
+    """Return the containers that are instances, not helpers or candidates that were left.
+
+    Whom the router names is one.
+    """
+    named = (observed.route or ()) + (observed.candidate.urls if observed.candidate else ())
     return [
         member
         for member in observed.members
-        if not member.helps and (not member.unproved or member.among(route))
+        if not member.helps and (not member.unproved or member.among(named))
     ]
+
+
+def left_over(observed: Observed) -> tuple[Member, ...]:
+    """Return the containers that are no instances: helpers, and candidates left or refused."""
+    known = instances(observed)
+    return tuple(member for member in observed.members if member not in known)
+
+
+def trying(observed: Observed) -> tuple[Member, ...]:
+    """Return the containers that the router names as the candidate."""
+    if observed.candidate is None:
+        return ()
+    return tuple(one for one in observed.members if one.among(observed.candidate.urls))
 
 
 def live(observed: Observed) -> list[Member]:

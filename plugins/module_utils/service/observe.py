@@ -7,17 +7,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..deadline import Deadline, Pace
 from ..engine.client import EngineError
 from ..engine.container import Container
 from ..http import Http
 from ..probe import Expectation, Unhealthy, shortcoming, wait_healthy
+from ..routers.base import same_address
+from .canary import release_of
 from .containers import Engine
 from .image import Images, Reference
 from .model import (
+    CANARY,
     HELPS,
+    PROMOTED,
     RELEASE,
     Member,
     Observed,
@@ -55,6 +59,8 @@ class Observer:
     routing: Routing | None = None
     digest: str = ""
     tests_digest: str = ""
+    # The addresses of the candidate, where it has to be well.
+    tried: tuple[str, ...] = ()
 
     @property
     def release(self) -> Release | None:
@@ -79,15 +85,18 @@ class Observer:
         :raises DeliveryError: something that is needed cannot be asked.
         """
         route = self.routing.observe() if self.routing else None
+        candidate = self.routing.candidate() if self.routing else None
+        if candidate is not None and self.wanted.state in (CANARY, PROMOTED):
+            self.tried = candidate.urls
         if self.image is not None:
             self.digest = self.images.resolve(self.image)
         release = self.release
         members = tuple(self.members())
-        observed = Observed(members, route, release)
+        observed = Observed(members, route, release, candidate=candidate)
         self._require_router(observed)
         if release is None:
-            return observed
-        return Observed(members, route, release, self.images.has(self.image_name))
+            return replace(observed, release=release_of(observed, self.wanted))
+        return replace(observed, image_here=self.images.has(self.image_name))
 
     def find_tests(self) -> bool:
         """Resolve the tests' image; tell whether the engine has it."""
@@ -104,8 +113,9 @@ class Observer:
     def _ill(self, container: Container) -> bool:
         """Tell whether an instance of the wanted release gives no good answer."""
         release, path = self.release, self.wanted.health_path
-        asked = release is not None and container.labels.get(RELEASE) == release.id
         url = self.url_of(container)
+        asked = release is not None and container.labels.get(RELEASE) == release.id
+        asked = asked or any(same_address(url, one) for one in self.tried)
         if not asked or not path or url is None or container.labels.get(HELPS):
             return False
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
@@ -16,22 +17,39 @@ from ..engine.client import connect
 from ..engine.options import ENGINE_OPTIONS, Connection
 from ..errors import DeliveryError
 from ..given import check_least, check_paths, check_seconds, text_of
-from ..http import Http, check_url
+from ..http import Http
 from ..probe import Expectation
+from ..routers.base import Router
+from ..routers.canary import MAX_WEIGHT, CanaryRouter, as_canary
+from ..routers.options import router_of, router_specs
 from ..routers.registry import NAME as ROUTE_NAME
-from ..routers.registry import Registry
 from ..routers.switch import Check
 from .containers import Engine
 from .deploy import Deploy
 from .image import Images, Reference
-from .model import Shape, Wanted
+from .model import (
+    ABOUT_WHAT_STANDS,
+    CANARY,
+    CANARY_STATES,
+    PRESENT,
+    ROLLED_BACK,
+    STAGED,
+    STATES,
+    Shape,
+    Wanted,
+    url_at,
+)
 from .observe import Observer
 from .routing import Routing
 from .testing import Tests
 
+# Those whose targets are addresses that an engine publishes.
+ROUTERS = ("registry", "haproxy", "nginx", "etcd")
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "name": {"type": "str"},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": list(STATES), "default": PRESENT},
+    "weight": {"type": "int"},
     "image": {"type": "str"},
     "digest": {"type": "str"},
     "pull": {"type": "str", "choices": ["missing", "never"], "default": "missing"},
@@ -65,13 +83,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "test_environment": {"type": "dict", "default": {}, "no_log": True},
     "test_network": {"type": "str", "default": "host"},
     "test_timeout": {"type": "float", "default": 300.0},
-    "router": {"type": "str", "choices": ["registry"]},
+    "router": {"type": "str", "choices": list(ROUTERS)},
+    **{name: spec for name, spec in router_specs().items() if name in ROUTERS},
     "api_url": {"type": "str"},
     "route": {"type": "str"},
     "router_required": {"type": "bool", "default": True},
     "router_validate_certs": {"type": "bool", "default": True},
     "router_ca_path": {"type": "path"},
     "router_timeout": {"type": "float", "default": 30.0},
+    "host_header": {"type": "str"},
     "prove_path": {"type": "str"},
     "prove_fields": {"type": "dict", "default": {}},
     "prove_count": {"type": "int", "default": 3},
@@ -87,8 +107,11 @@ SEVERAL: dict[str, dict[str, Any]] = {
     "parallel": {"type": "int", "default": 4},
 }
 REQUIRED_IF = [
-    ("state", "present", ["image", "container_port"]),
-    ("router", "registry", ["api_url"]),
+    ("state", PRESENT, ["image", "container_port"]),
+    ("state", STAGED, ["image", "container_port"]),
+    ("state", CANARY, ["weight"]),
+    *(("router", name, ["api_url"]) for name in ROUTERS),
+    ("router", "etcd", ["etcd"]),
 ]
 OPTIONS_TOGETHER = [
     ("client_cert", "client_key"),
@@ -116,8 +139,7 @@ def deploy_of(params: Mapping[str, Any]) -> Deploy:
     """
     connection = Connection.of(params)
     wanted = wanted_of(params, connection.address)
-    present = wanted.shape is not None
-    image = Reference.of(_pinned(params)) if present else None
+    image = Reference.of(_pinned(params)) if wanted.state in (PRESENT, STAGED) else None
     tests_image = Reference.of(params["test_image"]) if wanted.tested else None
     routing = routing_of(params, wanted)
     auth = None
@@ -146,7 +168,9 @@ def _pinned(params: Mapping[str, Any]) -> str:
 
 def secrets_of(params: Mapping[str, Any]) -> set[str]:
     """Return what must not be shown: passwords, and the values of environments."""
+    etcd = params.get("etcd")
     values = [text_of(params.get("registry_password"))]
+    values += [text_of(etcd.get("password"))] if isinstance(etcd, dict) else []
     for name in ("environment", "test_environment"):
         given = params.get(name)
         values += [text_of(value) for value in given.values()] if isinstance(given, dict) else []
@@ -175,7 +199,11 @@ def wanted_of(params: Mapping[str, Any], address: str) -> Wanted:
     times = ("health_timeout", "test_timeout", "prove_timeout", "drain_timeout")
     check_seconds(params, times, kind=BadOption)
     check_paths(params, ("health_path", "prove_path"), kind=BadOption)
-    shape = shape_of(params) if params["state"] == "present" else None
+    state = params["state"]
+    if state in CANARY_STATES:
+        _check_canary(params)
+    # What stands already is told by its labels.
+    shape = shape_of(params) if state in (PRESENT, STAGED) else None
     if shape and shape.published_port is not None and params["instances"] != 1:
         raise BadOption("one port cannot be shared: instances must be 1 with published_port")
     route = ""
@@ -193,7 +221,32 @@ def wanted_of(params: Mapping[str, Any], address: str) -> Wanted:
         tested=bool(params["test_image"]) and shape is not None,
         rehearse=params["rehearse"],
         keep_releases=params["keep_releases"],
+        state=state,
+        weight=params["weight"] or 0,
+        digest=_only_digest(params) if state in ABOUT_WHAT_STANDS else "",
     )
+
+
+def _check_canary(params: Mapping[str, Any]) -> None:
+    """Make sure that the options can be those of a candidate beside the live version.
+
+    :raises BadOption: they cannot.
+    """
+    state = params["state"]
+    if not params["router"]:
+        raise BadOption(f"state {state} needs router: a part of the clients is sent by one")
+    if params["published_port"] is not None:
+        raise BadOption(
+            f"state {state} cannot have published_port: two versions cannot listen on one port"
+        )
+    if state == CANARY and not 0 <= params["weight"] <= MAX_WEIGHT:
+        raise BadOption(f"weight must be 0 to {MAX_WEIGHT} percent, not {params['weight']}")
+
+
+def _only_digest(params: Mapping[str, Any]) -> str:
+    """Return the digest that the options name, if they name one."""
+    digest = params["digest"] or str(params["image"] or "").partition("@")[2]
+    return str(digest)
 
 
 def shape_of(params: Mapping[str, Any]) -> Shape:
@@ -255,18 +308,38 @@ def routing_of(params: Mapping[str, Any], wanted: Wanted) -> Routing | None:
     }
     if params["router_timeout"] <= 0:
         raise BadOption("router_timeout must be more than 0 seconds")
-    # Not by way of all routers there are: what a module imports is packed and sent with each task.
-    router = Registry(Http(check_url(params["api_url"]), **tls), params["router_timeout"])
-    proof = None
-    if params["prove_path"] and wanted.shape is not None:
+    router = router_of(
+        {
+            **params,
+            "validate_certs": tls["validate_certs"],
+            "ca_path": tls["ca_path"],
+            "timeout": params["router_timeout"],
+        }
+    )
+    if wanted.state in CANARY_STATES:
+        as_canary(router)
+    proof = tried = None
+    if params["prove_path"] and not wanted.absent:
+        http = Http(router.entrance(wanted.route), host_header=params["host_header"], **tls)
         fields = {name: text_of(value) for name, value in params["prove_fields"].items()}
-        proof = Check(
-            Http(router.entrance(wanted.route), **tls),
-            Expectation(params["prove_path"], fields=fields),
-            params["prove_timeout"],
-            params["prove_count"],
+        # They may be those of the release that is refused.
+        expected = Expectation(
+            params["prove_path"], fields=fields if wanted.state != ROLLED_BACK else {}
         )
-    return Routing(router, wanted.route, proof, params["router_required"])
+        proof, tried = (
+            Check(http, one, params["prove_timeout"], params["prove_count"])
+            for one in (expected, replace(expected, headers=_asking(router)))
+        )
+    required = params["router_required"] or wanted.state in CANARY_STATES
+    routing = Routing(router, wanted.route, proof, required, tried)
+    # Before anything is started: only the port is not known yet.
+    routing.check_targets([url_at(wanted.address, LAST_PORT)])
+    return routing
+
+
+def _asking(router: Router) -> dict[str, str]:
+    """Return the header by which a client asks for the candidate."""
+    return dict([router.asks]) if isinstance(router, CanaryRouter) else {}
 
 
 def _environment(values: Mapping[str, Any]) -> dict[str, str]:

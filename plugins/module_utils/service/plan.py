@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from ..change import Step
 from ..errors import enumerate_words
 from ..routers.base import same_targets
-from .model import UNPROVED, Member, Observed, Wanted, instances, live, url_at
+from .model import UNPROVED, Member, Observed, Wanted, instances, left_over, live, trying, url_at
 
 CLEAR = "clear"
 PULL = "pull"
@@ -31,6 +31,7 @@ TEST = "test"
 APPROVE = "approve"
 ROUTE = "route"
 UNROUTE = "unroute"
+UNSTAGE = "unstage"
 
 DRAIN = "drain"
 STOP = "stop"
@@ -47,6 +48,7 @@ class Intent:
     :param holders: who has the fixed port and must leave it; one that does not run had it last.
     :param stop: to be stopped and kept.
     :param remove: to be removed.
+    :param beside: a candidate of another release, which goes on being tried.
     """
 
     stay: tuple[Member, ...] = ()
@@ -56,6 +58,7 @@ class Intent:
     left: tuple[Member, ...] = ()
     stop: tuple[Member, ...] = ()
     remove: tuple[Member, ...] = ()
+    beside: tuple[Member, ...] = ()
 
     @property
     def candidates(self) -> bool:
@@ -75,30 +78,49 @@ class Plan:
 def decide(observed: Observed, wanted: Wanted) -> Intent:
     """Return who stays, comes and leaves."""
     known = instances(observed)
-    left = tuple(member for member in observed.members if member not in known)
-    if wanted.shape is None or observed.release is None:
+    left = left_over(observed)
+    if wanted.absent or observed.release is None:
         return Intent(left=left, remove=tuple(known))
     release = observed.release.id
     has_traffic = live(observed)
+    beside = _beside(observed, has_traffic, release)
+    known = [member for member in known if member not in beside]
+    tried = trying(observed)
     own = sorted(
         (member for member in known if member.release == release),
-        key=lambda member: (member not in has_traffic, member.name),
+        key=lambda member: (member not in has_traffic, member not in tried, member.name),
     )
     stay = tuple(member for member in own if member.well)[: wanted.instances]
     missing = wanted.instances - len(stay)
     stopped = [member for member in own if not member.running and member.status == "exited"]
     start = tuple(stopped[:missing])
-    kept = _kept(known, release, wanted.keep_releases)
+    had = [member for member in known if not member.unproved or member in has_traffic]
+    kept = _kept(had, release, wanted.keep_releases)
     leaving = [member for member in known if member not in stay + start]
     return Intent(
         stay=stay,
         start=start,
-        create=_names(wanted, release, own, missing - len(start)),
+        create=free_names(wanted, release, own, missing - len(start)),
         holders=_holders(known, start, wanted) if missing else (),
         left=left,
         stop=tuple(m for m in leaving if m.release in kept and m.running),
         remove=tuple(m for m in leaving if m.release not in kept),
+        beside=beside,
     )
+
+
+def _beside(observed: Observed, has_traffic: Sequence[Member], release: str) -> tuple[Member, ...]:
+    """Return the candidate, where it is not what this deploy is about.
+
+    Where the live release is repaired or scaled, a candidate stays; another release ends it.
+    """
+    if not any(member.release == release for member in has_traffic):
+        return ()
+    tried = trying(observed)
+    whole = observed.candidate is not None and len(tried) == len(observed.candidate.urls)
+    if not whole or any(member.release == release for member in tried):
+        return ()
+    return tried
 
 
 def _kept(known: Sequence[Member], release: str, count: int) -> set[str]:
@@ -110,7 +132,7 @@ def _kept(known: Sequence[Member], release: str, count: int) -> set[str]:
     return set(sorted(started, key=lambda one: started[one], reverse=True)[:count])
 
 
-def _names(wanted: Wanted, release: str, own: Sequence[Member], count: int) -> tuple[str, ...]:
+def free_names(wanted: Wanted, release: str, own: Sequence[Member], count: int) -> tuple[str, ...]:
     """Return names that are free, counted from 1."""
     taken = {member.name.removesuffix(UNPROVED) for member in own}
     found: list[str] = []
@@ -141,20 +163,22 @@ def _holders(
 def plan(observed: Observed, wanted: Wanted) -> Plan:
     """Return the steps to what is wanted; none where it stands already."""
     intent = decide(observed, wanted)
-    after = _after(observed, intent)
-    steps = _clear(intent)
-    if wanted.shape is None:
+    after = retire(observed, intent)
+    steps = clear(intent)
+    if wanted.absent:
         if observed.route:
             steps.append(Step(UNROUTE, f"let the router forget {wanted.route}"))
         return Plan(intent, steps, after)
     if intent.candidates:
-        steps += _candidates(observed, wanted, intent)
+        steps += bring_up(observed, wanted, intent)
     elif idle := adopted(observed, intent):
-        steps.append(_step(HEALTH, "wait until they are healthy, which have no traffic:", idle))
+        steps.append(step_for(HEALTH, "wait until they are healthy, which have no traffic:", idle))
     if intent.create or any(member.unproved for member in intent.stay):
         steps.append(Step(APPROVE, "approve what was tested"))
     if _reroutes(observed, intent):
         steps.append(Step(ROUTE, f"send {wanted.route} to {_count(wanted)}, and prove it"))
+    elif observed.candidate is not None and not intent.beside:
+        steps.append(Step(UNSTAGE, f"send all of {wanted.route} to what is live"))
     return Plan(intent, steps, after)
 
 
@@ -175,13 +199,13 @@ def _reroutes(observed: Observed, intent: Intent) -> bool:
     return intent.candidates or not same_targets(urls, observed.route)
 
 
-def _candidates(observed: Observed, wanted: Wanted, intent: Intent) -> list[Step]:
-    """Return the steps that bring new instances up, tested."""
+def bring_up(observed: Observed, wanted: Wanted, intent: Intent) -> list[Step]:
+    """Return the steps that bring new instances up, or kept ones again, tested."""
     steps: list[Step] = []
     fixed = wanted.fixed_port is not None
     idle = tuple(member for member in intent.holders if not member.running)
     if idle:
-        steps.append(_step(REVIVE, "start again meanwhile, since nothing runs,", idle))
+        steps.append(step_for(REVIVE, "start again meanwhile, since nothing runs,", idle))
     if (intent.create and not observed.image_here) or wanted.tested:
         steps.append(Step(PULL, "pull what the engine lacks"))
     tests = [Step(TEST, "run the tests against it")] if wanted.tested else []
@@ -203,13 +227,15 @@ def _candidates(observed: Observed, wanted: Wanted, intent: Intent) -> list[Step
     return steps + tests
 
 
-def _clear(intent: Intent) -> list[Step]:
+def clear(intent: Intent) -> list[Step]:
+    """Return the step that clears away what an earlier deploy left, if it did."""
     if not intent.left:
         return []
-    return [_step(CLEAR, "clear away what an earlier deploy left:", intent.left)]
+    return [step_for(CLEAR, "clear away what an earlier deploy left:", intent.left)]
 
 
-def _after(observed: Observed, intent: Intent) -> list[Step]:
+def retire(observed: Observed, intent: Intent) -> list[Step]:
+    """Return the steps that end those who leave."""
     steps = []
     gone = {member.id for member in intent.holders} if intent.candidates else set()
     leaving = [m for m in intent.stop + intent.remove if m.running and m.id not in gone]
@@ -217,13 +243,14 @@ def _after(observed: Observed, intent: Intent) -> list[Step]:
         steps.append(Step(DRAIN, "wait for the requests that earlier instances still work on"))
     stop = tuple(member for member in intent.stop if member.id not in gone)
     if stop:
-        steps.append(_step(STOP, "stop and keep", stop))
+        steps.append(step_for(STOP, "stop and keep", stop))
     if intent.remove:
-        steps.append(_step(REMOVE, "remove", intent.remove))
+        steps.append(step_for(REMOVE, "remove", intent.remove))
     return steps
 
 
-def _step(action: str, words: str, members: Sequence[Member]) -> Step:
+def step_for(action: str, words: str, members: Sequence[Member]) -> Step:
+    """Return the step that does something with *members*."""
     names = enumerate_words(member.name for member in members)
     return Step(action, f"{words} {names}".strip(), {"ids": [member.id for member in members]})
 

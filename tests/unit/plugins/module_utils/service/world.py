@@ -9,8 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ansible_collections.immutable.delivery.plugins.module_utils.change import Step
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.canary import Candidate
+from ansible_collections.immutable.delivery.plugins.module_utils.service import canary
 from ansible_collections.immutable.delivery.plugins.module_utils.service import plan as steps
 from ansible_collections.immutable.delivery.plugins.module_utils.service.model import (
+    ABOUT_WHAT_STANDS,
     UNPROVED,
     Member,
     Observed,
@@ -19,7 +22,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.service.model i
     Wanted,
     url_at,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.service.plan import Plan, plan
+from ansible_collections.immutable.delivery.plugins.module_utils.service.plan import Plan
 
 ADDRESS = "127.0.0.1"
 
@@ -49,18 +52,28 @@ class World:
     def __init__(self, routed: bool) -> None:
         self.members: dict[str, Member] = {}
         self.route: tuple[str, ...] | None = () if routed else None
+        self.candidate: Candidate | None = None
         self.clock = 0
         self.port = 40000
 
     def observed(self, name: str | None) -> Observed:
         """What a deploy of that release sees."""
         return Observed(
-            tuple(self.members.values()), self.route, release(name) if name else None, False
+            tuple(self.members.values()),
+            self.route,
+            release(name) if name else None,
+            False,
+            self.candidate,
         )
 
     def plan(self, name: str | None, what: Wanted) -> Plan:
-        """The plan for that release; None removes the service."""
-        return plan(self.observed(name), what if name else replace(what, shape=None))
+        """The plan for that release; None removes the service, or is about what stands."""
+        if name is None:
+            what = replace(what, shape=None)
+        seen = self.observed(name)
+        if what.state in ABOUT_WHAT_STANDS:
+            seen = replace(seen, release=canary.release_of(seen, what))
+        return canary.plan_for(seen, what)
 
     def served(self) -> set[str]:
         """The releases of those that run and have the traffic."""
@@ -79,43 +92,80 @@ class World:
         self.made: list[str] = []
         for step in done:
             self._apply(step, planned, name or "", what)
+            self.watch()
         return done
+
+    def watch(self) -> None:
+        """Called after each step, for tests that look at what lies between."""
+
+    def asking(self, header: str) -> tuple[str, ...]:
+        """Where clients end that ask for the candidate, for the live one, or for nothing."""
+        having = self.candidate
+        if header == "green" and having is not None:
+            return having.urls
+        drawn = having.urls if having is not None and having.weight and not header else ()
+        return (self.route or ()) + drawn
 
     def _apply(self, step: Step, planned: Plan, name: str, what: Wanted) -> None:
         intent = planned.intent
         coming = [*(member.id for member in intent.start), *self.made]
-        if step.action in (steps.CLEAR, steps.REMOVE):
+        if step.action in (canary.MARK, canary.STAGE, steps.UNSTAGE):
+            self._apply_canary(step, planned, coming)
+        elif step.action in (steps.CLEAR, steps.REMOVE):
             for gone in step.detail["ids"]:
                 del self.members[gone]
         elif step.action == steps.CREATE:
-            self._create(intent.create, release(name).id)
+            self._create(intent.create, release(name))
         elif step.action in (steps.START, steps.REVIVE):
             for one in step.detail.get("ids") or coming:
                 self.start(one, what.fixed_port)
         elif step.action == steps.REPLACE:
-            for holder in intent.holders:
-                self.stop(holder.id)
-            self.start(coming[0], what.fixed_port)
+            self._replace(planned, coming[0], what)
         elif step.action == steps.APPROVE:
             for one in [*self.made, *(member.id for member in intent.stay)]:
                 member = self.members[one]
                 self.members[one] = replace(member, name=member.name.removesuffix(UNPROVED))
         elif step.action in (steps.ROUTE, steps.UNROUTE):
-            final = [*(member.id for member in intent.stay), *coming]
-            self.route = tuple(self.members[one].url or "" for one in final)
+            self._route(planned, coming)
         elif step.action == steps.STOP:
             for one in step.detail["ids"]:
                 self.stop(one)
 
-    def _create(self, names: tuple[str, ...], of_release: str) -> None:
+    def _replace(self, planned: Plan, coming: str, what: Wanted) -> None:
+        for holder in planned.intent.holders:
+            self.stop(holder.id)
+        self.start(coming, what.fixed_port)
+
+    def _route(self, planned: Plan, coming: list[str]) -> None:
+        if not planned.intent.beside:
+            self.candidate = None
+        final = [*(member.id for member in planned.intent.stay), *coming]
+        self.route = tuple(self.members[one].url or "" for one in final)
+
+    def _apply_canary(self, step: Step, planned: Plan, coming: list[str]) -> None:
+        if step.action == canary.MARK:
+            for one in step.detail["ids"]:
+                member = self.members[one]
+                self.members[one] = replace(member, name=f"{member.name}{UNPROVED}")
+        elif step.action == canary.STAGE:
+            final = [*(member.id for member in planned.intent.stay), *coming]
+            urls = tuple(self.members[one].url or "" for one in final)
+            self.candidate = Candidate(
+                urls or (self.candidate.urls if self.candidate else ()), step.detail["weight"]
+            )
+        elif step.action == steps.UNSTAGE:
+            self.candidate = None
+
+    def _create(self, names: tuple[str, ...], of: Release) -> None:
         for name in names:
             unproved = f"{name}{UNPROVED}"
-            assert unproved not in self.members and name not in self.names()
+            assert not {unproved, name} & self.names()
             self.clock += 1
-            self.members[unproved] = Member(
-                unproved, unproved, of_release, status="created", started=self.now()
+            new = f"{unproved}@{self.clock}"
+            self.members[new] = Member(
+                new, unproved, of.id, of.digest, of.config, status="created", started=self.now()
             )
-            self.made.append(unproved)
+            self.made.append(new)
 
     def names(self) -> set[str]:
         """All names."""

@@ -1,0 +1,94 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The steps of a deploy that concern a candidate, each with what takes it back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..change import OnUndo, Step
+from ..routers.canary import Candidate
+from . import canary
+from . import plan as steps
+from .model import UNPROVED, Member, Observed
+
+if TYPE_CHECKING:
+    from .deploy import Deploy
+
+# Seconds; what is taken back may still work on requests that had come to it.
+LAST_REQUESTS = 10.0
+
+
+def mark(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
+    """Mark containers as not proved, or not any more."""
+    for member in deploy.before.members:
+        if member.id in step.detail["ids"]:
+            on_undo(partial(deploy.engine.rename, member.id, member.name))
+            deploy.engine.rename(member.id, f"{member.name}{UNPROVED}")
+
+
+def stage(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
+    """Make the new instances the candidate, or give the one that there is another share."""
+    routing, weight = deploy.routing, int(step.detail["weight"])
+    having = deploy.candidate
+    urls = deploy.final_urls() or list(having.urls if having else ())
+    deploy.routed = True
+    on_undo(partial(routing.drain, LAST_REQUESTS), "its last requests were waited for")
+    # A candidate that fell ill loses its share, and cannot be asked for a proof of that.
+    lowered = having is not None and weight < having.weight
+    routing.stage(urls, weight, on_undo, prove=not lowered)
+    deploy.candidate = Candidate(tuple(urls), weight)
+
+
+def unstage(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
+    """Send everybody to the live version."""
+    deploy.routing.unstage(on_undo)
+    deploy.candidate = None
+
+
+def again(deploy: Deploy, promoted: Sequence[str], on_undo: OnUndo) -> None:
+    """Note that the candidate comes back where a switch is taken back.
+
+    One that did not stand the switch to itself comes back without a share.
+    """
+    having = deploy.candidate
+    if having is not None:
+        weight = 0 if set(promoted) & set(having.urls) else having.weight
+        on_undo(
+            partial(deploy.routing.restage, replace(having, weight=weight)),
+            f"the candidate is staged again, with {weight} % of the clients",
+        )
+
+
+def carried(deploy: Deploy) -> None:
+    """Let a candidate that is not what was switched to go on being tried."""
+    having = deploy.candidate
+    deploy.candidate = None
+    if having is not None and deploy.planned.intent.beside:
+        deploy.routing.restage(having)
+        deploy.candidate = having
+
+
+def share(observed: Observed, member: Member) -> str:
+    """Say which part of the clients comes to a candidate; nothing for others."""
+    having = observed.candidate
+    if having is None or not member.among(having.urls):
+        return ""
+    return f", candidate with {having.weight} %"
+
+
+def planned_share(deploy: Deploy, observed: Observed) -> Candidate | None:
+    """Return the candidate that the plan leads to, as far as it has addresses now."""
+    intent = deploy.planned.intent
+    for step in deploy.planned.steps:
+        if step.action == canary.STAGE:
+            urls = tuple(member.url or "" for member in intent.stay)
+            return Candidate(urls, int(step.detail["weight"]))
+        if step.action == steps.UNSTAGE or (step.action == steps.ROUTE and not intent.beside):
+            return None
+    return observed.candidate
