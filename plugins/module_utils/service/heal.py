@@ -1,0 +1,288 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The repair of a service: the steps of the plan.
+
+A deploy that fails is taken back; of a repair only new containers are, that did not become healthy.
+What was started again stays, and traffic that was taken from where nobody answers is not sent there
+again: the next run goes on from what stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+from ..change import OnUndo, Step, Undo
+from ..deadline import Deadline, Pace, wait_for
+from ..engine.container import Container
+from ..engine.health import ContainerFailed, wait_well
+from ..errors import DeliveryError, TimeoutExceeded, enumerate_words
+from ..http import Http, Unreachable
+from ..probe import Expectation, Unhealthy, shortcoming, wait_healthy
+from ..routers import plan as routes
+from ..routers.base import Router, same_targets
+from ..routers.switch import RouteChange
+from . import heal_plan as steps
+from .containers import Engine
+from .heal_engine import Ward
+from .heal_model import SPARE, Condition, Instance, Standing, instance_of, instant
+from .heal_plan import Plan, plan
+from .model import UNPROVED, url_at
+
+# One answer that is late is no reason to replace an instance; this many seconds of none are.
+PATIENCE = 5.0
+ASKING = Pace(interval=1.0, first=0.0)
+PACE = Pace(interval=0.25, first=0.0, growth=1.5)
+# What only a deploy makes counts as left behind once it is older, in seconds.
+UNDER_WAY = 900.0
+
+
+class NotHealed(DeliveryError):
+    """What stands after a repair is still not what should."""
+
+    kind = "not_healed"
+
+
+def _never(undo: Undo, stands: str = "") -> None:
+    """Take note of nothing: a route to where nobody answers is not put back."""
+
+
+@dataclass
+class Heal:
+    """Brings a service back to what should stand; a :class:`Change`.
+
+    :param address: the host name under which published ports are reached.
+    :param router: where the service is registered; None where there is none.
+    :param count: how many instances there should be; None for as many as there were.
+    :param health_path: asked of each instance; empty for what the engine's own check says.
+    :param exclusive: whether no deploy can be under way, since a lock keeps it out.
+    """
+
+    service: str
+    ward: Ward
+    address: str
+    router: Router | None = None
+    count: int | None = None
+    health_path: str = ""
+    health_timeout: float = 60.0
+    exclusive: bool = False
+    away: str = ""
+    planned: Plan = field(default_factory=Plan)
+
+    def __post_init__(self) -> None:
+        self.engine = Engine(self.ward.client)
+        # The new containers by the names that they get once they are healthy.
+        self.made: dict[str, str] = {}
+        self.change: RouteChange | None = None
+        self._steps: dict[str, Callable[[OnUndo], None]] = {
+            steps.SHED: self._shed,
+            steps.WAKE: self._wake,
+            steps.CREATE: self._create,
+            steps.HEALTH: self._health,
+            steps.APPROVE: self._approve,
+            steps.ROUTE: self._route,
+            steps.REMOVE: self._remove,
+            steps.KEEP: self._keep,
+        }
+
+    def observe(self) -> Standing:
+        """Look at the engine, at the router, and ask the instances."""
+        now = self.ward.now()
+        found = []
+        lately = False
+        for attributes in self.ward.services().get(self.service, ()):
+            one = instance_of(attributes, self.address, now)
+            if self.health_path and one.url and one.up and not one.helps:
+                one = instance_of(attributes, self.address, now, self._ill(one))
+            found.append(one)
+            if one.helps != SPARE and (one.helps or one.unproved):
+                age = (now - instant(one.created)).total_seconds()
+                lately = lately or age < UNDER_WAY
+        standing = Standing(self.service, tuple(found), count=self.count)
+        route = self._observe_route(standing.routed_as)
+        candidates = [one for one in found if one.unproved and one.among(route or ())]
+        under_way = lately and not candidates and not self.exclusive
+        return Standing(self.service, tuple(found), route, self.count, under_way)
+
+    def _observe_route(self, name: str) -> tuple[str, ...] | None:
+        if self.router is None or not name:
+            return None
+        self.change = RouteChange(self.router, routes.Wanted(name))
+        try:
+            return self.change.observe().urls
+        except Unreachable as error:
+            # Its containers are repaired all the same.
+            self.away = error.message
+            return None
+
+    def _ill(self, one: Instance) -> str:
+        """Ask an instance, patiently; return what is wrong with its answers."""
+        http, expected = Http(one.url or ""), Expectation(self.health_path)
+        if one.condition is Condition.STARTING:
+            return shortcoming(http, expected, Deadline(PATIENCE))
+        try:
+            wait_healthy(http, expected, deadline=Deadline(PATIENCE), pace=ASKING)
+        except Unhealthy as error:
+            return error.message
+        return ""
+
+    def plan(self, observed: Standing) -> Sequence[Step]:
+        """Return the steps."""
+        self.planned = plan(observed)
+        return self.planned.steps
+
+    def apply(self, step: Step, on_undo: OnUndo) -> None:
+        """Run one step."""
+        self._steps[step.action](on_undo)
+
+    def verify(self, observed: Standing, applied: Sequence[Step]) -> Standing:
+        """Look again whether there is nothing left to repair.
+
+        :raises NotHealed: there is.
+        """
+        after = self.observe()
+        left = plan(after)
+        if left.steps:
+            found = "; ".join(left.findings) or left.steps[0].summary
+            raise NotHealed(
+                f"{self.service} is still not as it should be: {found}",
+                next_step="Read the log of its containers, then run this again.",
+            )
+        return after
+
+    def describe(self, observed: Standing) -> str:
+        """Show each container and the route."""
+        lines = [f"{one.name}: {one.says}" for one in observed.found if one.helps != SPARE]
+        spares = [f"{one.name}: spare" for one in observed.found if one.helps == SPARE]
+        route = [f"{observed.routed_as}: {url}" for url in observed.route or ()]
+        return "".join(f"{line}\n" for line in sorted(lines + spares) + sorted(route))
+
+    def expected(self, observed: Standing, steps_: Sequence[Step]) -> str:
+        """Show the same with what is planned."""
+        planned = "".join(f"would {step.summary}\n" for step in steps_)
+        return self.describe(observed) + planned
+
+    # The steps, in their order.
+
+    def _shed(self, on_undo: OnUndo) -> None:
+        self._send(self.planned.intent.shed)
+
+    def _wake(self, on_undo: OnUndo) -> None:
+        for one in self.planned.intent.wake:
+            self.ward.wake(one.id)
+
+    def _create(self, on_undo: OnUndo) -> None:
+        intent = self.planned.intent
+        if intent.template is None:
+            return
+        for name in intent.create:
+            unproved = f"{name}{UNPROVED}"
+            # Noted first: a request whose answer is lost may have been carried out.
+            on_undo(partial(self._discard, name, unproved), f"{name} was removed")
+            made = self.ward.make_like(intent.template.id, unproved, intent.count)
+            self.made[name] = made
+            self.ward.wake(made)
+
+    def _discard(self, name: str, unproved: str) -> None:
+        self.engine.remove(self.made.get(name, unproved))
+
+    def _health(self, on_undo: OnUndo) -> None:
+        intent = self.planned.intent
+        waiting = [one for one in intent.stay if one.condition is Condition.STARTING]
+        ids = [*(one.id for one in (*waiting, *intent.wake)), *self.made.values()]
+        deadline = Deadline(self.health_timeout)
+        self._forget_pauses(deadline)
+        try:
+            wait_well(
+                self.ward.client,
+                ids,
+                deadline,
+                secrets=set().union(*(self.ward.secrets(one) for one in ids)),
+                look_further=self._shortcoming if self.health_path else None,
+                checks=not self.health_path,
+                pace=PACE,
+            )
+        except ContainerFailed as error:
+            error.next_step = "Mend what its log says; the next run goes on from what stands."
+            raise
+
+    def _forget_pauses(self, deadline: Deadline) -> None:
+        """Wait for a check since the pause: those during it could only fail."""
+
+        def look() -> bool | None:
+            seen = [self.engine.inspect(one.id) for one in paused]
+            return None if any(one.health == "unhealthy" for one in seen) else True
+
+        paused = [one for one in self.planned.intent.wake if one.condition is Condition.PAUSED]
+        # Whether they are healthy is for the wait that follows to say.
+        with suppress(TimeoutExceeded):
+            wait_for(look, deadline=deadline, pace=PACE, what="their health checks")
+
+    def _shortcoming(self, seen: Container) -> str:
+        port = next((ports[0] for ports in seen.ports.values() if ports), None)
+        if port is None:
+            return "publishes no port"
+        http = Http(url_at(self.address, port))
+        return shortcoming(http, Expectation(self.health_path), Deadline(PATIENCE))
+
+    def _approve(self, on_undo: OnUndo) -> None:
+        for name, container in self.made.items():
+            self.engine.rename(container, name)
+        for one in self.planned.intent.stay:
+            if one.unproved:
+                self.engine.rename(one.id, one.name.removesuffix(UNPROVED))
+
+    def _route(self, on_undo: OnUndo) -> None:
+        now = self.ward.now()
+        final = [instance_of(self.ward.look(one), self.address, now) for one in self._final()]
+        urls = [one.url for one in final if one.url and one.up]
+        if len(urls) < len(final):
+            lost = enumerate_words(f"{one.name} {one.says}" for one in final if not one.up)
+            raise NotHealed(
+                f"the router was left as it is, since {lost}", next_step="Run this again."
+            )
+        self._send(urls)
+
+    def _remove(self, on_undo: OnUndo) -> None:
+        for one in self.planned.intent.replaced:
+            # It may hang, and is removed by force then.
+            with suppress(DeliveryError):
+                self.ward.stop(one.id)
+            self.engine.remove(one.id)
+
+    def _keep(self, on_undo: OnUndo) -> None:
+        intent = self.planned.intent
+        template = next(iter(self._final()), None)
+        if intent.keep and template is not None:
+            name = f"{self.service}-{intent.release}.{SPARE}"
+            for old in intent.outdated:
+                if old.name == name:
+                    self.engine.remove(old.id)
+            self.ward.make_like(template, name, intent.count, SPARE)
+        for old in intent.outdated:
+            with suppress(DeliveryError):
+                self.engine.remove(old.id)
+
+    # What the steps share.
+
+    def _final(self) -> list[str]:
+        intent = self.planned.intent
+        return [*(one.id for one in (*intent.stay, *intent.wake)), *self.made.values()]
+
+    def _send(self, urls: Sequence[str]) -> None:
+        """Send the traffic to *urls*, all of which are well."""
+        change = self.change
+        if change is None or self.router is None or change.previous is None or not urls:
+            return
+        before = change.previous
+        wanted = routes.Wanted(before.service, tuple(urls), persist=not self.router.durable)
+        if same_targets(before.urls, urls):
+            return
+        change.wanted = wanted
+        for step in routes.plan(before, wanted):
+            change.apply(step, _never)
+        change.observe()
