@@ -31,8 +31,8 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_stor
 
 T = TypeVar("T")
 Instance = tuple[str, str, Health]
-# Seconds that an instance may take to answer.
-ANSWER = 5.0
+# So many times the time between checks an instance may take to answer one.
+PATIENCE = 5
 AGAIN = 1.0
 
 
@@ -43,6 +43,7 @@ class Keeper:
         self._settings = settings
         self._store = store
         self._pool = pool
+        self._answer = PATIENCE * settings.check_interval
         self._lease = ""
         self._tasks: dict[Instance, asyncio.Task[None]] = {}
         # By which lease an instance is registered.
@@ -80,7 +81,7 @@ class Keeper:
         """Keep, until cancelled; then everything but the registrar itself is left to its lease."""
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            timeout=aiohttp.ClientTimeout(total=ANSWER),
+            timeout=aiohttp.ClientTimeout(total=self._answer),
         ) as client:
             self._client = client
             try:
@@ -168,7 +169,7 @@ class Keeper:
             if not health.path:
                 parts = urlsplit(url)
                 port = parts.port or (443 if parts.scheme == "https" else 80)
-                async with asyncio.timeout(ANSWER):
+                async with asyncio.timeout(self._answer):
                     _reader, writer = await asyncio.open_connection(parts.hostname, port)
                 writer.close()
                 return True

@@ -137,15 +137,14 @@ class KvRouter:
         decision = state.decision(service)
         if not decision.revision:
             return 0
-        total = 0
-        for node in self._nodes(state):
+        counts: list[int | None] = []
+        for node in sorted(self._nodes(state)):
             said = state.applied.get(service, {}).get(node)
             if said is None or said.revision != decision.revision:
                 raise NotFollowed(f"{node} has not counted the requests of {service} yet")
-            if said.in_flight is None:
-                return None
-            total += said.in_flight
-        return total
+            counts.append(said.in_flight)
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
 
     def persist(self, service: str) -> None:
         """Do nothing: decisions are on the disks of the registry, and each router keeps its own."""
