@@ -37,6 +37,9 @@ notes:
 extends_documentation_fragment:
   - immutable.delivery.attributes
   - immutable.delivery.engine
+  - immutable.delivery.router_haproxy
+  - immutable.delivery.router_nginx
+  - immutable.delivery.router_etcd
 attributes:
   check_mode:
     support: full
@@ -92,11 +95,15 @@ options:
     description:
       - The kind of router, as in M(immutable.delivery.service_deploy). Without one, containers are
         repaired, and no registration is looked at.
+      - V(haproxy) and V(nginx) are those of the host that this module runs on; see O(haproxy) and
+        O(nginx). V(etcd) is a registry that the registrars of any number of them follow, see
+        O(etcd).
     type: str
-    choices: [registry]
+    choices: [registry, haproxy, nginx, etcd]
   api_url:
     description:
-      - The address of the router's API.
+      - The address of the router's API; for all but O(router=registry) that at which clients reach
+        the services. Needed for each of them.
     type: str
   router_validate_certs:
     description:

@@ -11,27 +11,25 @@ again: the next run goes on from what stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 
 from ..change import OnUndo, Step, Undo
 from ..deadline import Deadline, Pace, wait_for
 from ..engine.container import Container
 from ..engine.health import ContainerFailed, wait_well
 from ..errors import DeliveryError, TimeoutExceeded, enumerate_words
-from ..http import Http, Unreachable
+from ..http import Http
 from ..probe import Expectation, Unhealthy, shortcoming, wait_healthy
-from ..routers import plan as routes
 from ..routers.base import Router, same_targets
-from ..routers.switch import RouteChange
 from . import heal_plan as steps
 from .containers import Engine
 from .heal_engine import Ward
 from .heal_model import SPARE, Condition, Instance, Standing, instance_of, instant
 from .heal_plan import Plan, plan
 from .model import UNPROVED, url_at
+from .routing import Routing
 
 # One answer that is late is no reason to replace an instance; this many seconds of none are.
 PATIENCE = 5.0
@@ -77,7 +75,8 @@ class Heal:
         self.engine = Engine(self.ward.client)
         # The new containers by the names that they get once they are healthy.
         self.made: dict[str, str] = {}
-        self.change: RouteChange | None = None
+        self.routing: Routing | None = None
+        self.routed: tuple[str, ...] = ()
         self._steps: dict[str, Callable[[OnUndo], None]] = {
             steps.SHED: self._shed,
             steps.WAKE: self._wake,
@@ -93,31 +92,38 @@ class Heal:
         """Look at the engine, at the router, and ask the instances."""
         now = self.ward.now()
         found = []
-        lately = False
         for attributes in self.ward.services().get(self.service, ()):
             one = instance_of(attributes, self.address, now)
             if self.health_path and one.url and one.up and not one.helps:
                 one = instance_of(attributes, self.address, now, self._ill(one))
             found.append(one)
-            if one.helps != SPARE and (one.helps or one.unproved):
-                age = (now - instant(one.created)).total_seconds()
-                lately = lately or age < UNDER_WAY
         standing = Standing(self.service, tuple(found), count=self.count)
         route = self._observe_route(standing.routed_as)
-        candidates = [one for one in found if one.unproved and one.among(route or ())]
-        under_way = lately and not candidates and not self.exclusive
+        tried = self._tried()
+        named = (*(route or ()), *tried)
+        found = [one for one in found if not one.among(tried)]
+        lately = any(
+            (now - instant(one.created)).total_seconds() < UNDER_WAY
+            for one in found
+            if one.coming and not one.among(named)
+        )
+        under_way = lately and not self.exclusive
         return Standing(self.service, tuple(found), route, self.count, under_way)
 
     def _observe_route(self, name: str) -> tuple[str, ...] | None:
         if self.router is None or not name:
             return None
-        self.change = RouteChange(self.router, routes.Wanted(name))
-        try:
-            return self.change.observe().urls
-        except Unreachable as error:
-            # Its containers are repaired all the same.
-            self.away = error.message
-            return None
+        # Where it is away the containers are repaired all the same.
+        self.routing = Routing(self.router, name, required=False)
+        route = self.routing.observe()
+        self.away = self.routing.away
+        self.routed = route or ()
+        return route
+
+    def _tried(self) -> tuple[str, ...]:
+        """Return where the candidate is; it is for whoever tries it to look after."""
+        candidate = self.routing.candidate() if self.routing else None
+        return candidate.urls if candidate else ()
 
     def _ill(self, one: Instance) -> str:
         """Ask an instance, patiently; return what is wrong with its answers."""
@@ -179,16 +185,27 @@ class Heal:
         intent = self.planned.intent
         if intent.template is None:
             return
-        for name in intent.create:
-            unproved = f"{name}{UNPROVED}"
-            # Noted first: a request whose answer is lost may have been carried out.
-            on_undo(partial(self._discard, name, unproved), f"{name} was removed")
-            made = self.ward.make_like(intent.template.id, unproved, intent.count)
-            self.made[name] = made
-            self.ward.wake(made)
+        with self._discarding():
+            for name in intent.create:
+                # Noted first: a request whose answer is lost may have been carried out.
+                self.made[name] = f"{name}{UNPROVED}"
+                made = self.ward.make_like(intent.template.id, self.made[name], intent.count)
+                self.made[name] = made
+                self.engine.start(made)
 
-    def _discard(self, name: str, unproved: str) -> None:
-        self.engine.remove(self.made.get(name, unproved))
+    @contextmanager
+    def _discarding(self) -> Iterator[None]:
+        """Remove the new containers where they fail before they have any traffic."""
+        try:
+            yield
+        except BaseException as error:
+            for container in self.made.values():
+                with suppress(DeliveryError):
+                    self.engine.remove(container)
+            if self.made and isinstance(error, DeliveryError):
+                names = enumerate_words(self.made)
+                raise error.with_stands(f"Removed again: {names}.") from error.__cause__
+            raise
 
     def _health(self, on_undo: OnUndo) -> None:
         intent = self.planned.intent
@@ -196,19 +213,20 @@ class Heal:
         ids = [*(one.id for one in (*waiting, *intent.wake)), *self.made.values()]
         deadline = Deadline(self.health_timeout)
         self._forget_pauses(deadline)
-        try:
-            wait_well(
-                self.ward.client,
-                ids,
-                deadline,
-                secrets=set().union(*(self.ward.secrets(one) for one in ids)),
-                look_further=self._shortcoming if self.health_path else None,
-                checks=not self.health_path,
-                pace=PACE,
-            )
-        except ContainerFailed as error:
-            error.next_step = "Mend what its log says; the next run goes on from what stands."
-            raise
+        with self._discarding():
+            try:
+                wait_well(
+                    self.ward.client,
+                    ids,
+                    deadline,
+                    secrets=set().union(*(self.ward.secrets(one) for one in ids)),
+                    look_further=self._shortcoming if self.health_path else None,
+                    checks=not self.health_path,
+                    pace=PACE,
+                )
+            except ContainerFailed as error:
+                error.next_step = "Mend what its log says; the next run goes on from what stands."
+                raise
 
     def _forget_pauses(self, deadline: Deadline) -> None:
         """Wait for a check since the pause: those during it could only fail."""
@@ -275,14 +293,12 @@ class Heal:
 
     def _send(self, urls: Sequence[str]) -> None:
         """Send the traffic to *urls*, all of which are well."""
-        change = self.change
-        if change is None or self.router is None or change.previous is None or not urls:
+        routing = self.routing
+        if routing is None or routing.away or not urls or same_targets(urls, self.routed):
             return
-        before = change.previous
-        wanted = routes.Wanted(before.service, tuple(urls), persist=not self.router.durable)
-        if same_targets(before.urls, urls):
-            return
-        change.wanted = wanted
-        for step in routes.plan(before, wanted):
-            change.apply(step, _never)
-        change.observe()
+        candidate = routing.candidate()
+        routing.switch(urls, _never)
+        if candidate is not None:
+            # A switch ends it, which is not what somebody who tries it asked for.
+            routing.restage(candidate)
+        self.routed = routing.observe() or ()

@@ -25,6 +25,8 @@ from .model import HELPS, IMAGE, INSTANCES, RELEASE, ROUTE, UNPROVED, url_at
 SPARE = "spare"
 # One that nothing can be asked of counts as well once it has run for so many seconds.
 STEADY = 1.0
+# When one was started that was not yet, in the engine's words.
+NEVER = datetime.min.replace(tzinfo=UTC)
 TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?(Z|[+-]\d\d:\d\d)?")
 
 
@@ -71,6 +73,12 @@ class Instance:
     def up(self) -> bool:
         """Whether it runs and nothing is known against it."""
         return self.condition in {Condition.WELL, Condition.STARTING}
+
+    @property
+    def coming(self) -> bool:
+        """Whether it is something that a deploy makes and does not leave running or unstarted."""
+        ended = self.condition is Condition.STOPPED and instant(self.started) > NEVER
+        return self.helps != SPARE and bool(self.helps or self.unproved) and not ended
 
     def among(self, urls: Sequence[str]) -> bool:
         """Tell whether one of *urls* leads to it."""
@@ -147,7 +155,7 @@ def instant(text: str) -> datetime:
     """Return a time as the engine writes it (RFC 3339, nanoseconds); a strange one is long ago."""
     found = TIME.match(text)
     if found is None:
-        return datetime.min.replace(tzinfo=UTC)
+        return NEVER
     zone = (found[3] or "Z").replace("Z", "+00:00")
     return datetime.fromisoformat(f"{found[1]}.{(found[2] or '0'):0<6}{zone}")
 

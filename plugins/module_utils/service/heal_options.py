@@ -14,14 +14,15 @@ from ..engine.client import connect
 from ..engine.options import ENGINE_OPTIONS, Connection
 from ..errors import DeliveryError, Interrupted
 from ..given import check_least, check_paths, check_seconds
-from ..http import Http, check_url
+from ..http import check_url
 from ..routers.base import Router
-from ..routers.registry import Registry
+from ..routers.options import router_of as make_router
 from .heal import Heal
 from .heal_engine import Ward
 from .heal_model import SPARE, Standing, instance_of
 from .heal_plan import live_release
-from .options import BadOption
+from .options import OPTIONS as DEPLOY
+from .options import ROUTERS, BadOption
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "services": {"type": "list", "elements": "str", "default": []},
@@ -31,7 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "health_timeout": {"type": "float", "default": 60.0},
     "address": {"type": "str"},
     "addresses": {"type": "dict", "default": {}},
-    "router": {"type": "str", "choices": ["registry"]},
+    **{name: DEPLOY[name] for name in ("router", *ROUTERS[1:])},
     "api_url": {"type": "str"},
     "router_validate_certs": {"type": "bool", "default": True},
     "router_ca_path": {"type": "path"},
@@ -39,7 +40,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "exclusive": {"type": "bool", "default": False},
     **ENGINE_OPTIONS,
 }
-REQUIRED_IF = [("router", "registry", ["api_url"])]
+REQUIRED_IF = [
+    *(("router", name, ["api_url"]) for name in ROUTERS),
+    ("router", "etcd", ["etcd"]),
+]
 
 
 class Repair:
@@ -162,12 +166,9 @@ def router_of(params: Mapping[str, Any]) -> Router | None:
         return None
     if params["router_timeout"] <= 0:
         raise BadOption("router_timeout must be more than 0 seconds")
-    http = Http(
-        check_url(params["api_url"]),
-        validate_certs=params["router_validate_certs"],
-        ca_path=params["router_ca_path"],
-    )
-    return Registry(http, params["router_timeout"])
+    check_url(params["api_url"])
+    own = {name: params[f"router_{name}"] for name in ("validate_certs", "ca_path", "timeout")}
+    return make_router({**params, **own})
 
 
 def _counts(given: Mapping[str, Any]) -> dict[str, int]:

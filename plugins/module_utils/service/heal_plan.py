@@ -92,8 +92,11 @@ def decide(standing: Standing, release: str) -> Intent:
     template = next(iter(own), spare)
     count = _count(standing, own, spare)
     fixed = template is not None and template.fixed
-    stay = tuple(one for one in own if one.up)[:count]
-    missing = count - len(stay)
+    up = [one for one in own if one.up]
+    # More than there should be is for a deploy to take away, which waits for their requests.
+    having = [one for one in up if one.among(standing.route or ())]
+    stay = tuple(up)[: max(count, len(having))]
+    missing = max(0, count - len(stay))
     ill = [one for one in own if one.condition is Condition.ILL]
     idle = [one for one in own if one.condition is Condition.PAUSED]
     idle += [one for one in own if one.condition is Condition.STOPPED]
