@@ -179,9 +179,9 @@ class World:
         }
 
     def send(self, urls: tuple[str, ...]) -> None:
-        assert urls and set(urls) <= self.well(), (urls, self.well())
-        had = set(self.seen.route or ()) & self.well()
-        assert had <= set(urls), "something that is well lost its traffic"
+        before = set(self.seen.route or ())
+        assert urls and set(urls) - before <= self.well(), "something not well gets traffic"
+        assert before & self.well() <= set(urls), "something that is well lost its traffic"
         self.seen = replace(self.seen, route=urls)
 
     def apply(self, planned: Plan) -> None:
