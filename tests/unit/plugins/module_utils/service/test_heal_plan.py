@@ -138,6 +138,13 @@ def test_as_many_as_there_were_and_not_as_a_failed_repair_left() -> None:
     assert plan(standing(one(1), at=(1, 7, 8))).intent.count == 3
 
 
+def test_meanwhile_all_that_are_well_have_the_traffic() -> None:
+    seen = standing(one(1), one(2), one(3, STOPPED), spare(wanted=3), at=(1, 3))
+    assert plan(seen).intent.shed == (url(1), url(2))
+    # The only one there is keeps it until something takes its place.
+    assert plan(standing(one(1, ILL), spare(), at=(1,))).intent.shed == ()
+
+
 def test_findings_say_what_a_person_would() -> None:
     seen = standing(one(1), one(2, STOPPED, says="ended with exit code 1"), at=(1, 9), count=3)
     assert plan(seen).findings == (
