@@ -60,10 +60,11 @@ class Registrar:
         yield
         failed = self._task.done()
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        with contextlib.suppress(asyncio.CancelledError, BaseExceptionGroup):
             await self._task
-        if not failed:
+        if self.reached and not failed:
             await self._keeper.leave()
+        self.store.ending = True
         # A switch under way ends in its time; Python waits for the threads.
         self._routers.shutdown(wait=False)
         self.pool.shutdown(wait=False)

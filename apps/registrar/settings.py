@@ -43,7 +43,7 @@ ROUTERS: dict[str, tuple[Callable[[dict[str, Any]], Router], dict[str, Any]]] = 
 }
 # In seconds, for one call to a router or to etcd.
 ROUTER_SECONDS = 30.0
-ETCD_SECONDS = 10.0
+ETCD_SECONDS = 5.0
 # Nobody asks the router by this; registrars change it, and clients know where it is.
 NOWHERE = "http://127.0.0.1"
 

@@ -165,8 +165,9 @@ def start_registrar(
 @contextmanager
 def registrar(folder: Path, etcd: EtcdServer, server: Any, **options: Any) -> Iterator[AppProcess]:
     """A registrar for a router of tests, that has said that it runs."""
-    kind = server.router().name
-    app = start_registrar(folder, etcd.urls, router_arguments(kind, server.options()), **options)
+    arguments = router_arguments(server.router().name, server.options())
+    arguments += options.pop("arguments", [])
+    app = start_registrar(folder, etcd.urls, arguments, **options)
     try:
         eventually(runs(etcd, options.get("node", "front")), "the registrar runs")
         yield app

@@ -60,6 +60,8 @@ class Etcd:
         self._user = user
         self._password = password
         self._token = ""
+        # Set by another thread, so that what is under way ends without waiting for members.
+        self.ending = False
 
     def read(self, prefix: str) -> dict[str, Entry]:
         """Return all keys that begin with *prefix*."""
@@ -171,7 +173,7 @@ class Etcd:
                 # In one step, since several threads may ask.
                 self.members = [member, *(one for one in self.members if one is not member)]
                 return document
-            if deadline.remaining <= AGAIN_SECONDS:
+            if self.ending or deadline.remaining <= AGAIN_SECONDS:
                 raise StoreAway(
                     f"etcd cannot be used: {'; '.join(seen)}",
                     next_step="See whether a majority of etcd's members run and reach each other.",
