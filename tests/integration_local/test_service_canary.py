@@ -1,0 +1,141 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A candidate under load, at HAProxy and at nginx: refused once, promoted once, nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.immutable.delivery.plugins.module_utils.http import Http
+from ansible_collections.immutable.delivery.plugins.module_utils.probe import Expectation
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import Overtaken
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.switch import (
+    Check,
+    Unproved,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.service.routing import Routing
+from tests.support.apps import AppProcess
+from tests.support.haproxy import HaProxyServer, haproxy_server
+from tests.support.nginx import NginxServer, nginx_server
+from tests.support.router_daemon import start_version
+from tests.support.router_flows import CLIENTS, PATIENCE, send_to, share_of, version_at
+from tests.support.router_load import RouterLoad
+
+GREEN = {"x-client-mode": "green"}
+NEARLY_ALL = 99
+
+
+class Undos:
+    """What a deploy would have to take back."""
+
+    def __init__(self) -> None:
+        self.noted: list[Callable[[], object]] = []
+
+    def __call__(self, undo: Callable[[], object], stands: str = "") -> None:
+        self.noted.append(undo)
+
+    def run(self) -> None:
+        while self.noted:
+            self.noted.pop()()
+
+
+@pytest.fixture(params=["haproxy", "nginx"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HaProxyServer | NginxServer]:
+    with ExitStack() as stack:
+        if request.param == "haproxy":
+            yield stack.enter_context(haproxy_server(tmp_path / "haproxy"))
+        else:
+            yield stack.enter_context(nginx_server(tmp_path / "nginx"))
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str], AppProcess]]:
+    with ExitStack() as stack:
+
+        def start(version: str) -> AppProcess:
+            app = start_version(tmp_path, version)
+            stack.callback(app.kill)
+            return app
+
+        yield start
+
+
+def routing(server: HaProxyServer | NginxServer, tried: Check | None = None) -> Routing:
+    """The service at its router, as each run of the module begins."""
+    one = Routing(server.router(), "demo", tried=tried)
+    one.observe()
+    return one
+
+
+def test_refused_then_promoted_under_load(
+    server: HaProxyServer | NginxServer, start: Callable[[str], AppProcess]
+) -> None:
+    undo = Undos()
+    live, refused = start("v0"), start("v1")
+    send_to(server.router(), live.url)
+    load = RouterLoad(server.url, host="demo", rate=60, slow=1.0)
+    load.start()
+    try:
+        # Each step is a run of its own, which finds out from the router who is tried.
+        routing(server).stage([refused.url], 0, undo)
+        assert share_of(server.url) == {"v0": CLIENTS}
+        assert version_at(server.url, **GREEN) == "v1"
+        routing(server).stage([refused.url], 10, undo)
+        assert 2 < share_of(server.url)["v1"] < 50
+        routing(server).stage([refused.url], NEARLY_ALL, undo)
+        assert share_of(server.url)["v1"] > CLIENTS / 2
+        # The gate says no.
+        back = routing(server)
+        back.unstage(undo)
+        assert back.drain(PATIENCE).drained
+        assert refused.stop(60) == 0
+        assert share_of(server.url) == {"v0": CLIENTS}
+
+        promoted = start("v2")
+        routing(server).stage([promoted.url], 10, undo)
+        last = routing(server)
+        last.switch([promoted.url], undo)
+        assert last.drain(PATIENCE).drained
+        assert live.stop(60) == 0
+        assert last.candidate() is None
+        assert share_of(server.url) == {"v2": CLIENTS}
+    finally:
+        seen = load.stop()
+    assert seen.failed == []
+    assert {"get", "post", "slow", "upload", "socket"} <= set(seen.answered)
+    assert set(seen.versions) == {"v0", "v1", "v2"}
+
+
+def test_what_is_not_proved_is_taken_back_to_the_share_it_had(
+    server: HaProxyServer | NginxServer, start: Callable[[str], AppProcess]
+) -> None:
+    undo = Undos()
+    live, tried, other = start("v0"), start("v1"), start("v2")
+    send_to(server.router(), live.url)
+    routing(server).stage([tried.url], 10, undo)
+    undo.noted.clear()
+    http = Http(server.url, host_header="demo")
+    never = Check(http, Expectation("/", fields={"a": "b"}, headers=GREEN), 1.0)
+    with pytest.raises(Unproved, match="who ask for the candidate"):
+        routing(server, never).stage([other.url], 50, undo)
+    assert version_at(server.url, **GREEN) == "v2"
+    undo.run()
+    having = routing(server).candidate()
+    assert having is not None and (having.urls, having.weight) == ((tried.url,), 10)
+    # One that is away can be given less, though nobody answers there any more.
+    tried.kill()
+    routing(server).stage([tried.url], 0, undo, prove=False)
+    assert share_of(server.url) == {"v0": CLIENTS}
+    # Somebody else has switched since this run began.
+    late = routing(server)
+    send_to(server.router(), other.url)
+    with pytest.raises(Overtaken, match="somebody else was first"):
+        late.stage([live.url], 10, undo)
+    with pytest.raises(Overtaken, match="somebody else was first"):
+        late.unstage(undo)
+    assert version_at(server.url) == "v2"
