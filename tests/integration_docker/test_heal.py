@@ -20,12 +20,14 @@ from docker import DockerClient
 from docker.models.containers import Container
 
 from tests.support.modules import Ended, run_module
-from tests.support.plays import ROOT, PlayResult, run_play
+from tests.support.plays import ROOT, PlayResult, run_play, start_play
 from tests.support.service import SERVICE_LABEL, events_since
 from tests.support.waiting import eventually
 
 HEAL, PROXY, SERVICE = (ROOT / "playbooks" / f"{name}.yml" for name in ("heal", "proxy", "service"))
 PATIENCE = 30.0
+# What the engine does by itself all the time.
+IDLE = ("container exec_", "container health_status")
 SECRET = "swordfish-of-the-service"
 
 
@@ -59,6 +61,7 @@ class Production:
             "service_pull": "never",
             "service_instances": 2,
             "service_route": "demo",
+            "service_stop_timeout": 5,
             "service_environment": {"SECRET": SECRET},
             "service_container_port": 8080,
             "service_bind_address": self.bridge,
@@ -103,7 +106,7 @@ class Production:
         return len(self.registered()) == 2 and all(one.ok for one in got)
 
     def healed(self) -> dict[str, Any]:
-        """Heal; what was said of the service. All is well then, and a second time changes nothing."""
+        """Heal, see all well, and nothing changed a second time; what was said of each service."""
         first = self.heal()
         assert first.code == 0, first.output
         assert first.result["changed"], first.output
@@ -193,19 +196,52 @@ def test_the_proxy_comes_back_first_and_with_its_registrations(production: Produ
     assert said["proxy"]["changed"] and said["demo"]["changed"]
 
 
+def test_one_that_hangs_is_replaced_if_its_like_does_better(production: Production) -> None:
+    demo = f"{production.prefix}-demo"
+    before, at = production.found("demo"), production.registered()
+    # Nothing can answer this, so whatever is made is no better than what there is.
+    worse = production.heal(health_paths={demo: "/no/where"}, health_timeout=2)
+    assert worse.code == 1 and "Removed again" in worse.output, worse.output
+    assert [one.id for one in production.found("demo")] == [one.id for one in before]
+    assert production.registered() == at and production.answers()
+    hung = before[0]
+    hung.reload()
+    os.kill(int(hung.attrs["State"]["Pid"]), signal.SIGSTOP)
+    said = production.healed()["demo"]
+    assert "gives no good answer" in str(said["found"]), said
+    assert str(hung.id) not in {str(one.id) for one in production.found("demo")}
+
+
 def test_by_the_play_under_the_lock_and_in_check_mode(production: Production) -> None:
     for one in production.found("demo"):
         one.stop()
+    repair = "Repair what does not stand as it should"
     began = time.time()
     checked = production.play(HEAL, check=True, diff=True).ok()
-    would = checked.task("Repair what does not stand as it should")
+    would = checked.task(repair)
     assert would.changed and "would start" in would["diff"]["after"]
-    assert events_since(production.engine, began, production.prefix) == []
     assert "would be repaired" in checked.stdout
-    lock = production.folder / "deploy.lock"
-    hold = {"path": str(lock), "name": "a deploy"}
-    kept_out = production.play(HEAL)
-    assert kept_out.rc == 0
-    assert production.play(HEAL).ok().changed is False
+    gate = production.folder / "gate"
+    with start_play(
+        [
+            {
+                "name": "Lock",
+                "immutable.delivery.deploy_lock": {
+                    "path": str(production.folder / "deploy.lock"),
+                    "name": "demo",
+                },
+            },
+            {"name": "Deploy", "ansible.builtin.wait_for": {"path": str(gate)}},
+        ]
+    ) as deploying:
+        eventually(lambda: bool(deploying.results), "the lock of a deploy")
+        kept_out = production.play(HEAL).ok()
+        gate.touch()
+    assert not kept_out.changed and "being deployed by" in kept_out.stdout, kept_out.output
+    seen = events_since(production.engine, began, production.prefix)
+    assert [event for event in seen if not event.startswith(IDLE)] == []
+    healed = production.play(HEAL).ok()
+    assert healed.task(repair).changed and "repaired" in healed.stdout
     assert production.answers()
-    assert hold and SECRET not in checked.output
+    assert not production.play(HEAL).ok().changed
+    assert SECRET not in "".join(one.output for one in (checked, healed))
