@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, immutable.delivery contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What switches lose behind HAProxy and nginx, ours beside the ways that seem to do.
+"""What switches lose behind HAProxy, nginx and a registry in etcd, beside the ways that seem to do.
 
 Open-loop load with GET, POST, uploads and WebSockets, 5 % of the requests slow. Several services
 are switched at a time, each with a load of its own, so that waiting for slow requests to end does
@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 if __package__ in {None, ""}:
@@ -31,11 +31,16 @@ if __package__ in {None, ""}:
 # The parts that are shared with the tests import the collection by its full name.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / ".build" / "collections"))
 
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import (
+    Preparing,
+    Router,
+)
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.nginx_process import (
     NginxProcess,
 )
 from benchmarks import harness
 from tests.support.apps import AppProcess
+from tests.support.etcd import EtcdServer, etcd_server, registrar
 from tests.support.haproxy import HaProxyServer, haproxy_server
 from tests.support.nginx import NginxServer, nginx_server
 from tests.support.router_daemon import start_version
@@ -43,6 +48,26 @@ from tests.support.router_flows import send_to
 from tests.support.router_load import RouterLoad
 
 PATIENCE = 60.0
+
+
+class Routed(Protocol):
+    """What clients ask at one address, and what switches it."""
+
+    @property
+    def url(self) -> str: ...
+
+    def router(self) -> Router: ...
+
+
+class Registered:
+    """HAProxy by its registrar, which follows etcd."""
+
+    def __init__(self, etcd: EtcdServer, server: HaProxyServer) -> None:
+        self.url = server.url
+        self._etcd = etcd
+
+    def router(self) -> Router:
+        return self._etcd.router(self.url, follow_timeout=PATIENCE)
 
 
 @dataclass(frozen=True)
@@ -80,7 +105,7 @@ class Result:
 Way = Callable[[str, str, AppProcess], None]
 
 
-def ours(server: HaProxyServer | NginxServer) -> Way:
+def ours(server: Routed) -> Way:
     """The router, its drain, and SIGTERM after it."""
 
     def switch(service: str, url: str, old: AppProcess) -> None:
@@ -167,9 +192,7 @@ class FirstAnswer:
         return self.seconds
 
 
-def measure(
-    server: HaProxyServer | NginxServer, way: Way, size: Size, *, rival: bool, folder: Path
-) -> Result:
+def measure(server: Routed, way: Way, size: Size, *, rival: bool, folder: Path) -> Result:
     """Switch every service again and again by *way*, under load."""
     result = Result()
     wanted = size.rival_switches if rival else size.switches
@@ -186,9 +209,10 @@ def measure(
                 done += 1
                 version = f"{service}-{done}"
                 candidate = start_version(folder, version)
-                if isinstance(server, HaProxyServer):
+                router = server.router()
+                if isinstance(router, Preparing):
                     # What its checks take is no part of the switch, and users do not wait for it.
-                    server.router().prepare(service, [candidate.url], lambda undo, stands="": None)
+                    router.prepare(service, [candidate.url], lambda undo, stands="": None)
                 first = FirstAnswer(server.url, service, version)
                 way(service, candidate.url, live)
                 result.seconds.append(first.wait())
@@ -219,6 +243,16 @@ def haproxy(folder: Path, size: Size) -> Iterator[HaProxyServer]:
 
 
 @contextmanager
+def etcd(folder: Path, size: Size) -> Iterator[Registered]:
+    with (
+        haproxy(folder / "haproxy", size) as server,
+        etcd_server(folder / "etcd") as store,
+        registrar(folder, store, server),
+    ):
+        yield Registered(store, server)
+
+
+@contextmanager
 def nginx(folder: Path, size: Size) -> Iterator[NginxServer]:
     names = tuple(name_of(number) for number in range(size.services))
     with nginx_server(folder, services=names) as server:
@@ -232,17 +266,18 @@ def run(quick: bool) -> harness.Table:
         ("HAProxy", "ours", haproxy, ours),
         ("HAProxy", "map, old killed at once", haproxy, killed),
         ("HAProxy", "set server addr, SIGTERM", haproxy, readdressed),
+        ("etcd", "ours", etcd, ours),
         ("nginx", "ours", nginx, ours),
         ("nginx", "reload, SIGTERM at once", nginx, reloaded),
     ]
-    results: dict[str, dict[str, Result]] = {"HAProxy": {}, "nginx": {}}
+    results: dict[str, dict[str, Result]] = {"HAProxy": {}, "etcd": {}, "nginx": {}}
     for router, name, started, way in ways:
         with tempfile.TemporaryDirectory() as folder, started(Path(folder) / "r", size) as server:
             results[router][name] = measure(
                 server, way(server), size, rival=name != "ours", folder=Path(folder)
             )
     table = harness.Table(
-        f"switches behind HAProxy and nginx: {size.services} services, "
+        f"switches behind HAProxy, nginx and etcd with HAProxy: {size.services} services, "
         f"{size.rate * size.services:.0f} requests/s, 5 % of {size.slow:g} s, uploads, WebSockets"
     )
     for router, by_name in results.items():

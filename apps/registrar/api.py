@@ -60,13 +60,13 @@ class Api:
 
     async def health(self, _request: web.Request) -> web.Response:
         """Say how it is. Losing etcd is no reason to restart what does without for a while."""
-        works = self._registrar.works
+        failed = self._registrar.failed
         document = {
-            "status": "ok" if works else "failed",
+            "status": "failed" if failed else "ok",
             "node": self._settings.node,
             "etcd": self._registrar.reached,
         }
-        return web.json_response(document, status=200 if works else 503)
+        return web.json_response(document, status=503 if failed else 200)
 
     async def list(self, _request: web.Request) -> web.Response:
         """All services that go somewhere."""

@@ -20,7 +20,9 @@ HERE = Path(__file__).resolve().parent
 def provide() -> None:
     """Stand in for Ansible's own way of importing collections, which need not be installed."""
     root = next(
-        folder for folder in (HERE, HERE.parents[1]) if (folder / "plugins/module_utils").is_dir()
+        folder
+        for folder in (HERE, HERE.parent.parent)
+        if (folder / "plugins/module_utils").is_dir()
     )
     parent = ""
     for part in NAME.split("."):

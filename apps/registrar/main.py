@@ -22,10 +22,11 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_rout
 LISTEN = "127.0.0.1:8500"
 
 
-def build(settings: Settings) -> web.Application:
+def build(settings: Settings, made: list[Registrar]) -> web.Application:
     """The application; to be called inside the event loop."""
     app = web.Application()
     registrar = Registrar(settings)
+    made.append(registrar)
     app.cleanup_ctx.append(registrar.life)
     Api(registrar).add_to(app)
     return app
@@ -48,9 +49,10 @@ def main(arguments: list[str]) -> int:
         log(f"{given.forget} is forgotten: no deploy waits for it")
         return 0
     ready = ["--ready-file", str(given.ready_file)] if given.ready_file else []
-    return run(
-        "Follow a registry.", LISTEN, lambda: build(settings), ["--listen", given.listen, *ready]
-    )
+    made: list[Registrar] = []
+    listen = ["--listen", given.listen]
+    code = run("Follow a registry.", LISTEN, lambda: build(settings, made), [*listen, *ready])
+    return EXIT_UNUSABLE if any(registrar.failed for registrar in made) else code
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -41,6 +42,7 @@ class Registrar:
         self.settings = settings
         self.store = settings.store()
         self.reached = False
+        self.failed = False
         # Routers may take long; what keeps leases must not wait for them.
         self._routers = ThreadPoolExecutor(32, "router")
         self.pool = ThreadPoolExecutor(8, "etcd")
@@ -49,16 +51,12 @@ class Registrar:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    @property
-    def works(self) -> bool:
-        """Whether this registrar is at work; without etcd it is, and routers keep what they do."""
-        return self._task is not None and not self._task.done()
-
     async def life(self, _app: web.Application) -> AsyncIterator[None]:
         """Work while the application runs."""
         self._task = asyncio.create_task(self._work())
+        self._task.add_done_callback(self._ended)
         yield
-        failed = self._task.done()
+        failed = self.failed
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError, BaseExceptionGroup):
             await self._task
@@ -68,6 +66,12 @@ class Registrar:
         # A switch under way ends in its time; Python waits for the threads.
         self._routers.shutdown(wait=False)
         self.pool.shutdown(wait=False)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """End the program where its work has, so that whoever looks after it starts it again."""
+        if not task.cancelled() and task.exception() is not None:
+            self.failed = True
+            signal.raise_signal(signal.SIGTERM)
 
     async def _work(self) -> None:
         try:

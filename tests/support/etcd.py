@@ -58,7 +58,8 @@ class Member:
 
     def healthy(self) -> bool:
         try:
-            return requests.get(f"{self.url}/health", timeout=5).json().get("health") == "true"
+            health = requests.get(f"{self.url}/health", timeout=5).json()
+            return bool(health.get("health") == "true")
         except (requests.RequestException, ValueError):
             return False
 

@@ -24,7 +24,7 @@ from .kv_model import Applied, Decision, Health, Keys, State, check_name, parse
 from .kv_store import Changed, LeaseLost, Store, StoreAway
 from .plan import where
 
-PACE = Pace(interval=0.3, first=0.02)
+PACE = Pace(interval=0.1, first=0.02)
 # A registrar that was just told, or is just starting, gets this long to say where it is.
 SETTLE_SECONDS = 5.0
 # What a deploy prepares and never decides is forgotten after this; a portal's import may take long.
