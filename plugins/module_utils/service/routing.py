@@ -10,14 +10,11 @@ from collections.abc import Sequence
 
 from ..change import OnUndo, Step
 from ..http import Unreachable
-from ..probe import Unhealthy
 from ..routers import plan as routes
-from ..routers.base import Overtaken, Particular, Preparing, Route, Router, same_targets
+from ..routers.base import Particular, Preparing, Route, Router
 from ..routers.canary import CanaryRouter, Candidate, as_canary
-from ..routers.switch import Check, Drained, RouteChange, Unproved
-from ..signals import uninterrupted
-
-APART = "Find out who deploys, and keep deploys apart with deploy_lock."
+from ..routers.switch import Check, Drained, RouteChange
+from ..routers.trial import Trial
 
 
 class Routing:
@@ -80,74 +77,22 @@ class Routing:
         :raises DeliveryError: the router refused, somebody else was there first, or the proof
             failed.
         """
-        router = as_canary(self._router)
-        self._check_live()
-        before = self.candidate()
-        with uninterrupted():
-            try:
-                router.stage(self.service, urls, weight)
-            finally:
-                # Also after a failure: a request whose answer is lost may have been carried out.
-                on_undo(lambda: self._as_before(before), _share_of(before))
-        self._read_back(Candidate(tuple(urls), weight))
-        if prove and self.tried is not None:
-            try:
-                self.tried.run()
-            except Unhealthy as error:
-                raise Unproved(
-                    f"{self.service} does not answer as expected to those who ask for the "
-                    f"candidate: {error.message}",
-                    next_step="Ask the new instance itself, then the router's log.",
-                ) from error
+        self._trial.stage(urls, weight, on_undo)
+        if prove:
+            self._trial.prove()
 
     def unstage(self, on_undo: OnUndo) -> None:
-        """Send everything to the live version.
-
-        :raises DeliveryError: the router refused, or somebody else was there first.
-        """
-        self._check_live()
-        before = self.candidate()
-        with uninterrupted():
-            try:
-                as_canary(self._router).unstage(self.service)
-            finally:
-                on_undo(lambda: self._as_before(before), _share_of(before))
-        self._read_back(None)
+        """Send everything to the live version; raises as ``stage`` does."""
+        self._trial.unstage(on_undo)
 
     def restage(self, candidate: Candidate) -> None:
         """Make that the candidate again which a switch has ended."""
-        as_canary(self._router).stage(self.service, candidate.urls, candidate.weight)
+        self._trial.restage(candidate)
 
-    def _as_before(self, before: Candidate | None) -> None:
-        if before is None:
-            as_canary(self._router).unstage(self.service)
-        else:
-            self.restage(before)
-
-    def _check_live(self) -> None:
-        """Make sure that nobody has switched meanwhile.
-
-        :raises Overtaken: somebody has.
-        """
+    @property
+    def _trial(self) -> Trial:
         seen = self._change.previous or Route(self.service)
-        now = self._router.observe(self.service)
-        if not same_targets(now.urls, seen.urls):
-            raise Overtaken(f"somebody else was first: {routes.where(now)}", next_step=APART)
-
-    def _read_back(self, wanted: Candidate | None) -> None:
-        """Make sure that the candidate is what was wanted.
-
-        :raises Overtaken: it is not.
-        """
-        now = self.candidate()
-        if now is None and wanted is None:
-            return
-        if now is None or wanted is None or not _same(now, wanted):
-            raise Overtaken(
-                f"somebody else changed the candidate of {self.service} meanwhile: "
-                f"{_share_of(now)}",
-                next_step=APART,
-            )
+        return Trial(as_canary(self._router), seen, self.tried)
 
     def switch(self, urls: Sequence[str], on_undo: OnUndo) -> None:
         """Send the traffic to *urls*, and prove it; nowhere where there are none.
@@ -174,14 +119,3 @@ class Routing:
     def drain(self, timeout: float) -> Drained:
         """Wait until no request is left on an address that has no traffic any more."""
         return self._change.drain(timeout)
-
-
-def _same(one: Candidate, other: Candidate) -> bool:
-    return one.weight == other.weight and same_targets(one.urls, other.urls)
-
-
-def _share_of(candidate: Candidate | None) -> str:
-    """Say in a few words what the candidate has."""
-    if candidate is None:
-        return "there is no candidate"
-    return f"the candidate has {candidate.weight} % of the clients"
