@@ -59,12 +59,12 @@ class Api:
         app.router.add_post("/services/{name}/{url:.+}", self._safely(self.post))
 
     async def health(self, _request: web.Request) -> web.Response:
-        """Say how it is. Losing etcd is no reason to restart what does without for a while."""
+        """Say how it is. Without the registry routers go on, so that is no reason to restart it."""
         failed = self._registrar.failed
         document = {
             "status": "failed" if failed else "ok",
             "node": self._settings.node,
-            "etcd": self._registrar.reached,
+            "registry": self._registrar.reached,
         }
         return web.json_response(document, status=503 if failed else 200)
 

@@ -25,6 +25,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_mode
     State,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_store import (
+    Announcing,
     LeaseLost,
     Store,
 )
@@ -150,6 +151,9 @@ class Keeper:
         key = self._key(instance)
         await self._in_thread(lambda: self._store.delete(key))
         self._registered.pop(instance, None)
+        store = self._store
+        if isinstance(store, Announcing):
+            await self._in_thread(lambda: store.withdraw(*instance[:2]))
 
     def _key(self, instance: Instance) -> str:
         service, url, _health = instance
@@ -161,6 +165,9 @@ class Keeper:
         key, value = self._key(instance), json.dumps({"url": instance[1]})
         await self._in_thread(lambda: self._store.put(key, value, lease))
         self._registered[instance] = lease
+        store = self._store
+        if first and isinstance(store, Announcing):
+            await self._in_thread(lambda: store.announce(*instance))
         if first:
             log(f"{instance[0]}: {instance[1]} answers")
 

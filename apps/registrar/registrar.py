@@ -1,36 +1,32 @@
 # Copyright: (c) 2026, immutable.delivery contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The registrar: what stands in etcd, and who has to know of it."""
+"""The registrar: what stands in the registry, and who has to know of it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import signal
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-import aiohttp
 from aiohttp import web
 from follow import Follower
 from keep import Keeper
 from serving import log
 from settings import Settings
+from watch import watch
 
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
-from ansible_collections.immutable.delivery.plugins.module_utils.routers.etcd import range_of
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_model import (
     State,
     parse,
 )
 
-# Seconds: etcd is asked this often though nobody told of a change, since a member that is cut off
-# tells of none.
+# Seconds: the registry is asked this often though nobody told of a change, since a member that is
+# cut off tells of none.
 ASK_ANYWAY = 3.0
-AGAIN = 0.5
 # Changes that come within this time are one.
 TOGETHER = 0.02
 
@@ -45,7 +41,7 @@ class Registrar:
         self.failed = False
         # Routers may take long; what keeps leases must not wait for them.
         self._routers = ThreadPoolExecutor(32, "router")
-        self.pool = ThreadPoolExecutor(8, "etcd")
+        self.pool = ThreadPoolExecutor(8, "registry")
         self._keeper = Keeper(settings, self.store, self.pool)
         self._followers: dict[str, Follower] = {}
         self._changed = asyncio.Event()
@@ -77,7 +73,9 @@ class Registrar:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._keeper.run())
-                group.create_task(self._watch())
+                group.create_task(
+                    watch(self.settings.watch(self.store, self.pool), self._changed.set)
+                )
                 while True:
                     await self._look(group)
                     with contextlib.suppress(TimeoutError):
@@ -95,7 +93,7 @@ class Registrar:
             state = await asyncio.get_running_loop().run_in_executor(self.pool, self._read)
         except DeliveryError as error:
             if self.reached:
-                log(f"etcd is lost, and routers keep what they do: {error}")
+                log(f"the registry is lost, and routers keep what they do: {error}")
             self.reached = False
             return
         if not self.reached:
@@ -111,27 +109,3 @@ class Registrar:
 
     def _read(self) -> State:
         return parse(self.settings.keys, self.store.read(self.settings.keys.root))
-
-    async def _watch(self) -> None:
-        """Be told of changes by one member, and by another when that one ends."""
-        turn = 0
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=3)
-        async with aiohttp.ClientSession(timeout=timeout) as client:
-            while True:
-                members = self.store.members
-                member = members[turn % len(members)]
-                turn += 1
-                with contextlib.suppress(DeliveryError, aiohttp.ClientError, OSError, TimeoutError):
-                    await self._be_told(client, member.base_url)
-                await asyncio.sleep(AGAIN)
-
-    async def _be_told(self, client: aiohttp.ClientSession, url: str) -> None:
-        loop = asyncio.get_running_loop()
-        headers = await loop.run_in_executor(self.pool, self.store.headers)
-        body = json.dumps({"create_request": range_of(self.settings.keys.root)})
-        tls: dict[str, Any] = {"ssl": self.settings.tls()} if url.startswith("https:") else {}
-        async with client.post(f"{url}/v3/watch", data=body, headers=headers, **tls) as answer:
-            answer.raise_for_status()
-            # The first of them says that the watch stands, from when on nothing is missed.
-            async for _chunk in answer.content.iter_any():
-                self._changed.set()

@@ -8,17 +8,22 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
-import ssl
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import collection  # noqa: F401 - before what it provides
 from serving import BadSettings
+from watch import ConsulWatch, EtcdWatch, Watch
 
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import Router
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.consul import Consul
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.consul_options import (
+    consul_store,
+)
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.etcd import Etcd
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.etcd_options import (
     etcd_store,
@@ -31,6 +36,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_mode
     Keys,
     check_name,
 )
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_store import Store
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.nginx_options import (
     nginx_of,
     nginx_spec,
@@ -41,9 +47,9 @@ ROUTERS: dict[str, tuple[Callable[[dict[str, Any]], Router], dict[str, Any]]] = 
     "haproxy": (haproxy_of, haproxy_spec()),
     "nginx": (nginx_of, nginx_spec()),
 }
-# In seconds, for one call to a router or to etcd.
+# In seconds, for one call to a router or to the registry.
 ROUTER_SECONDS = 30.0
-ETCD_SECONDS = 5.0
+STORE_SECONDS = 5.0
 # Nobody asks the router by this; registrars change it, and clients know where it is.
 NOWHERE = "http://127.0.0.1"
 
@@ -60,7 +66,7 @@ class Settings:
 
     node: str
     keys: Keys
-    store: Callable[[], Etcd]
+    store: Callable[[], Store]
     router: Callable[[], Router]
     kind: str
     watched: tuple[Network, ...]
@@ -69,11 +75,14 @@ class Settings:
     check_failures: int
     follow_timeout: float
     health_path: str
-    etcd_ca: Path | None
+    ca_path: Path | None
 
-    def tls(self) -> ssl.SSLContext:
-        """Whom to trust that speaks as a member of etcd."""
-        return ssl.create_default_context(cafile=self.etcd_ca)
+    def watch(self, store: Store, pool: ThreadPoolExecutor) -> Watch:
+        """What tells of changes in *store*."""
+        if isinstance(store, Consul):
+            return ConsulWatch(store, self.keys.root, self.ca_path)
+        assert isinstance(store, Etcd)
+        return EtcdWatch(store, self.keys.root, self.ca_path, pool)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -86,18 +95,20 @@ class _Parser(argparse.ArgumentParser):
 def parser(listen: str) -> argparse.ArgumentParser:
     """The command line."""
     it = _Parser(
-        description="Make a router do what is registered in etcd, and keep instances registered.",
+        description="Make a router do what is registered, and keep instances registered.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
     it.add_argument("--listen", default=listen, metavar="HOST:PORT", help="of /services")
     it.add_argument("--ready-file", type=Path, help="written when listening: {url, pid}")
     it.add_argument("--node", required=True, help="the name of this router among all of them")
-    it.add_argument(
-        "--etcd", action="append", required=True, metavar="URL", help="a member; once for each"
+    where = it.add_mutually_exclusive_group(required=True)
+    where.add_argument("--etcd", action="append", metavar="URL", help="a member; once for each")
+    where.add_argument(
+        "--consul", metavar="URL", help="an agent; a token is in REGISTRAR_CONSUL_TOKEN"
     )
     it.add_argument("--prefix", default="/delivery", help="what the names of all keys begin with")
-    it.add_argument("--etcd-ca", type=Path, help="CA certificates to trust for etcd")
+    it.add_argument("--ca", type=Path, help="CA certificates to trust for etcd or Consul")
     it.add_argument("--etcd-user", help="the password is in REGISTRAR_ETCD_PASSWORD")
     it.add_argument("--router", choices=sorted(ROUTERS), default="haproxy")
     it.add_argument(
@@ -144,16 +155,7 @@ def count(text: str) -> int:
 
 def settings_of(given: argparse.Namespace) -> Settings:
     """What the arguments come to. Raises BadSettings."""
-    password = os.environ.get("REGISTRAR_ETCD_PASSWORD", "")
-    etcd = {
-        "endpoints": given.etcd,
-        "user": given.etcd_user,
-        "password": password if given.etcd_user else None,
-        "validate_certs": True,
-        "ca_path": str(given.etcd_ca) if given.etcd_ca else None,
-    }
-    if given.etcd_user and not password:
-        raise BadSettings("--etcd-user needs the password in REGISTRAR_ETCD_PASSWORD.")
+    store = _store(given)
     if given.health_path and not given.health_path.startswith("/"):
         raise BadSettings("--health-path must begin with a slash.")
     make, spec = ROUTERS[given.router]
@@ -167,7 +169,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
         settings = Settings(
             check_name(given.node, "node"),
             Keys(given.prefix),
-            lambda: etcd_store(etcd, ETCD_SECONDS),
+            store,
             lambda: make(params),
             given.router,
             watched,
@@ -176,7 +178,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
             given.check_failures,
             given.follow_timeout,
             given.health_path,
-            given.etcd_ca,
+            given.ca,
         )
         # What cannot be used is to be said now.
         settings.store()
@@ -184,6 +186,19 @@ def settings_of(given: argparse.Namespace) -> Settings:
     except DeliveryError as error:
         raise BadSettings(str(error)) from None
     return settings
+
+
+def _store(given: argparse.Namespace) -> Callable[[], Store]:
+    tls = {"validate_certs": True, "ca_path": str(given.ca) if given.ca else None}
+    if given.consul:
+        token = os.environ.get("REGISTRAR_CONSUL_TOKEN", "")
+        consul = {"address": given.consul, "token": token, **tls}
+        return lambda: consul_store(consul, STORE_SECONDS)
+    password = os.environ.get("REGISTRAR_ETCD_PASSWORD", "") if given.etcd_user else ""
+    if given.etcd_user and not password:
+        raise BadSettings("--etcd-user needs the password in REGISTRAR_ETCD_PASSWORD.")
+    etcd = {"endpoints": given.etcd, "user": given.etcd_user, "password": password, **tls}
+    return lambda: etcd_store(etcd, STORE_SECONDS)
 
 
 def _router_options(name: str, spec: dict[str, Any], given: list[str]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ extends_documentation_fragment:
   - immutable.delivery.router_haproxy
   - immutable.delivery.router_nginx
   - immutable.delivery.router_etcd
+  - immutable.delivery.router_consul
   - immutable.delivery.attributes
 attributes:
   check_mode:
@@ -46,18 +47,19 @@ options:
       - The kind of router. V(alb) is the listener of an AWS load balancer, see O(alb).
       - V(haproxy) and V(nginx) are those of a host, which the module has to run on; see O(haproxy)
         and O(nginx).
-      - V(etcd) is a registry that the registrars of any number of them follow, see O(etcd).
+      - V(etcd) is a registry that the registrars of any number of them follow, see O(etcd);
+        V(consul) is another, see O(consul).
       - V(registry) is the demo proxy with its HTTP API.
     type: str
-    choices: [registry, alb, haproxy, nginx, etcd]
+    choices: [registry, alb, haproxy, nginx, etcd, consul]
     default: registry
   api_url:
     description:
       - The address of the router's API; for O(router=registry) also where its clients ask.
       - With O(router=alb) it is only where its clients ask, by default under the load balancer's
         own name. Needed for all other routers.
-      - With O(router=haproxy), O(router=nginx) and O(router=etcd) it is where clients reach
-        O(service).
+      - With O(router=haproxy), O(router=nginx), O(router=etcd) and O(router=consul) it is where
+        clients reach O(service).
     type: str
   service:
     description:

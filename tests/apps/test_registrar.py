@@ -32,7 +32,7 @@ def start(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 WRONG: list[tuple[list[str], str]] = [
-    ([], "--node, --etcd"),
+    ([], "--node"),
     (["--node", "a/b", "--etcd", NOBODY], "cannot be the name of a node"),
     (["--node", "front", "--etcd", "nonsense"], "not an http or https address"),
     ([*GOOD, "--prefix", "x"], "cannot be the prefix"),
@@ -48,7 +48,9 @@ WRONG: list[tuple[list[str], str]] = [
     ([*GOOD, "--check-failures", "0"], "not a whole number above 0"),
     ([*GOOD, "--health-path", "health"], "begin with a slash"),
     ([*GOOD, "--etcd-user", "deploy"], "REGISTRAR_ETCD_PASSWORD"),
-    ([*GOOD, "--etcd-ca", "/nowhere.pem"], "does not exist"),
+    ([*GOOD, "--ca", "/nowhere.pem"], "does not exist"),
+    (["--node", "front"], "--etcd --consul is required"),
+    ([*GOOD, "--consul", NOBODY], "not allowed with"),
     ([*GOOD, "--nonsense"], "unrecognized arguments"),
 ]
 # All in one process, since most of the time of each would be its start.
@@ -99,7 +101,7 @@ def test_without_etcd_it_starts_says_so_and_ends_in_good_order(tmp_path: Path) -
     try:
         health = requests.get(f"{app.url}/health", timeout=PATIENCE)
         assert health.status_code == 200
-        assert health.json() == {"status": "ok", "node": "front", "etcd": False}
+        assert health.json() == {"status": "ok", "node": "front", "registry": False}
         eventually(lambda: "the lease cannot be kept" in app.log(), "it says what is missing")
         answer = requests.get(f"{app.url}/services", timeout=PATIENCE)
         assert answer.status_code == 502

@@ -278,9 +278,9 @@ def test_losing_leases_and_etcd_itself_costs_no_traffic(
         )
         assert set(front.says().targets) == {blue, green}
         front.etcd.kill()
-        eventually(lambda: "etcd is lost" in front.app.log(), "the loss is noticed")
+        eventually(lambda: "the registry is lost" in front.app.log(), "the loss is noticed")
         health = requests.get(f"{front.app.url}/health", timeout=PATIENCE)
-        assert (health.status_code, health.json()["etcd"]) == (200, False)
+        assert (health.status_code, health.json()["registry"]) == (200, False)
         assert version_at(front.url) in ("blue", "green")
         with pytest.raises(StoreAway, match=r"Nothing was changed.*majority of etcd"):
             router = front.router()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -154,13 +154,14 @@ def start_registrar(
     *,
     node: str = "front",
     prefix: str = PREFIX,
+    environment: Mapping[str, str] | None = None,
 ) -> AppProcess:
-    """Start a registrar, with short times."""
+    """Start a registrar, with short times; without *etcd* the arguments say where to register."""
     ready = folder / f"registrar-{node}.json"
     argv = [sys.executable, str(REGISTRAR), "--listen", "127.0.0.1:0", "--ready-file", str(ready)]
     argv += ["--node", node, "--prefix", prefix, "--ttl", "5", "--check-interval", "0.3"]
     argv += [f"--etcd={url}" for url in etcd]
-    return start_app([*argv, *arguments], None, ready)
+    return start_app([*argv, *arguments], environment, ready)
 
 
 @contextmanager

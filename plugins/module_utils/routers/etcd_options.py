@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import DeliveryError
 from ..http import Http, check_url
 from .etcd import Etcd
-from .kv_model import Health, Keys, check_name
+from .kv_options import given_of, kv_options, kv_router_of
 from .kv_router import KvRouter
 
 
@@ -22,13 +22,9 @@ def etcd_spec() -> dict[str, Any]:
         "type": "dict",
         "options": {
             "endpoints": {"type": "list", "elements": "str", "required": True},
-            "prefix": {"type": "str", "default": "/delivery"},
             "user": {"type": "str"},
             "password": {"type": "str", "no_log": True},
-            "validate_certs": {"type": "bool", "default": True},
-            "ca_path": {"type": "path"},
-            "nodes": {"type": "list", "elements": "str", "default": []},
-            "follow_timeout": {"type": "float", "default": 60.0},
+            **kv_options(),
         },
     }
 
@@ -38,21 +34,8 @@ def etcd_of(params: Mapping[str, Any]) -> KvRouter:
 
     :raises DeliveryError: an option cannot be used.
     """
-    given = {name: option.get("default") for name, option in etcd_spec()["options"].items()}
-    given.update(params.get("etcd") or {})
-    if not params["api_url"]:
-        raise DeliveryError("router etcd needs the address at which clients reach the service")
-    if not 0 < given["follow_timeout"] < float("inf"):
-        raise DeliveryError("etcd.follow_timeout must be more than 0 seconds, and not endless")
-    return KvRouter(
-        etcd_store(given, params["timeout"]),
-        Keys(given["prefix"]),
-        check_url(params["api_url"], "the router's address"),
-        # A module that only looks has no health check, and writes none.
-        health=Health(params.get("health_path") or "", params.get("host_header") or ""),
-        follow_timeout=given["follow_timeout"],
-        nodes=[check_name(node, "node") for node in given["nodes"]],
-    )
+    given = given_of(params, "etcd", etcd_spec())
+    return kv_router_of(params, given, "etcd", etcd_store(given, params["timeout"]))
 
 
 def etcd_store(given: Mapping[str, Any], timeout: float) -> Etcd:

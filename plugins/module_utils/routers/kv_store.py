@@ -7,9 +7,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from .base import RouterError
+
+if TYPE_CHECKING:
+    from .kv_model import Health
 
 
 class StoreAway(RouterError):
@@ -37,10 +40,12 @@ class Entry:
 class Store(Protocol):
     """A store. Each call is bounded in time and raises StoreAway or another RouterError.
 
-    Each may be carried out although it failed, since an answer may be lost.
+    Each may be carried out although it failed, since an answer may be lost. Set ``ending`` from
+    another thread, and what is under way ends without waiting for servers.
     """
 
     name: str
+    ending: bool
 
     def read(self, prefix: str) -> dict[str, Entry]:
         """Return all keys that begin with *prefix*, as they stand after all earlier writes."""
@@ -67,3 +72,14 @@ class Store(Protocol):
 
     def keep_alive(self, lease: str) -> bool:
         """Begin a lease's time again; False where it has ended already."""
+
+
+@runtime_checkable
+class Announcing(Protocol):
+    """A store that also has a catalogue of services, for others than us."""
+
+    def announce(self, service: str, url: str, health: Health) -> None:
+        """List an instance."""
+
+    def withdraw(self, service: str, url: str) -> None:
+        """List an instance no more; satisfied where it is not."""

@@ -18,6 +18,7 @@ from ..http import Http
 from ..probe import Expectation
 from .alb_options import alb_of, alb_spec
 from .base import Preparing, Router, checked_target, normal
+from .consul_options import consul_of, consul_spec
 from .etcd_options import etcd_of, etcd_spec
 from .haproxy_options import haproxy_of, haproxy_spec
 from .nginx_options import nginx_of, nginx_spec
@@ -42,6 +43,7 @@ ROUTERS: dict[str, Callable[[dict[str, Any]], Router]] = {
     "haproxy": haproxy_of,
     "nginx": nginx_of,
     "etcd": etcd_of,
+    "consul": consul_of,
 }
 
 
@@ -52,6 +54,7 @@ def router_specs() -> dict[str, Any]:
         "haproxy": haproxy_spec(),
         "nginx": nginx_spec(),
         "etcd": etcd_spec(),
+        "consul": consul_spec(),
     }
 
 
