@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, immutable.delivery contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A portal's candidate behind HAProxy: for who asks for it, promoted by the guarded pass, refused."""
+"""A portal's candidate at HAProxy: for who asks for it, promoted by the guarded pass, refused."""
 
 from __future__ import annotations
 
