@@ -18,9 +18,10 @@ options:
         that was started last is the live one.
       - V(registry) is the demo proxy with its HTTP API. V(haproxy) and V(nginx) are those of the
         host that this module runs on; see O(haproxy) and O(nginx).
-      - V(etcd) is a registry that the registrars of any number of them follow, see O(etcd).
+      - V(etcd) and V(consul) are registries that the registrars of any number of them follow, see
+        O(etcd) and O(consul).
     type: str
-    choices: [registry, haproxy, nginx, etcd]
+    choices: [registry, haproxy, nginx, etcd, consul]
   api_url:
     description:
       - The address of the router's API; for all but O(router=registry) that at which clients reach

@@ -32,6 +32,7 @@ extends_documentation_fragment:
   - immutable.delivery.router_haproxy
   - immutable.delivery.router_nginx
   - immutable.delivery.router_etcd
+  - immutable.delivery.router_consul
   - immutable.delivery.attributes
 attributes:
   check_mode:
@@ -164,10 +165,11 @@ options:
       name:
         description:
           - The kind of router; V(registry) is the demo proxy with its HTTP API.
-          - V(haproxy) and V(nginx) are those of the host that this task runs on, and V(etcd) is a
-            registry that they follow. How they are reached say O(haproxy), O(nginx) and O(etcd).
+          - V(haproxy) and V(nginx) are those of the host that this task runs on; V(etcd) and
+            V(consul) are registries that they follow. How they are reached say O(haproxy),
+            O(nginx), O(etcd) and O(consul).
         type: str
-        choices: [registry, haproxy, nginx, etcd]
+        choices: [registry, haproxy, nginx, etcd, consul]
         default: registry
       api_url:
         description:

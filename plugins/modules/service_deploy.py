@@ -41,6 +41,7 @@ extends_documentation_fragment:
   - immutable.delivery.router_haproxy
   - immutable.delivery.router_nginx
   - immutable.delivery.router_etcd
+  - immutable.delivery.router_consul
 attributes:
   check_mode:
     support: full

@@ -21,7 +21,7 @@ from .project import Project
 from .routing import Checks, Entrance, Routing
 
 # Those whose targets are addresses of an engine's containers.
-ROUTERS = ("registry", "haproxy", "nginx", "etcd")
+ROUTERS = ("registry", "haproxy", "nginx", "etcd", "consul")
 # Options beside ``router``: how those are reached that have more to be told.
 ROUTER_SPECS = {name: spec for name, spec in router_specs().items() if name in ROUTERS}
 ROUTER_OPTIONS: dict[str, dict[str, Any]] = {

@@ -44,7 +44,7 @@ from .routing import Routing
 from .testing import Tests
 
 # Those whose targets are addresses that an engine publishes.
-ROUTERS = ("registry", "haproxy", "nginx", "etcd")
+ROUTERS = ("registry", "haproxy", "nginx", "etcd", "consul")
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "name": {"type": "str"},
@@ -168,9 +168,10 @@ def _pinned(params: Mapping[str, Any]) -> str:
 
 def secrets_of(params: Mapping[str, Any]) -> set[str]:
     """Return what must not be shown: passwords, and the values of environments."""
-    etcd = params.get("etcd")
     values = [text_of(params.get("registry_password"))]
-    values += [text_of(etcd.get("password"))] if isinstance(etcd, dict) else []
+    for router, secret in (("etcd", "password"), ("consul", "token")):
+        own = params.get(router)
+        values += [text_of(own.get(secret))] if isinstance(own, dict) else []
     for name in ("environment", "test_environment"):
         given = params.get(name)
         values += [text_of(value) for value in given.values()] if isinstance(given, dict) else []
