@@ -15,20 +15,18 @@ from pathlib import Path
 
 NAME = "ansible_collections.immutable.delivery"
 HERE = Path(__file__).resolve().parent
+ROOT = next(
+    folder for folder in (HERE, HERE.parent.parent) if (folder / "plugins/module_utils").is_dir()
+)
 
 
 def provide() -> None:
     """Stand in for Ansible's own way of importing collections, which need not be installed."""
-    root = next(
-        folder
-        for folder in (HERE, HERE.parent.parent)
-        if (folder / "plugins/module_utils").is_dir()
-    )
     parent = ""
     for part in NAME.split("."):
         name = f"{parent}.{part}" if parent else part
         package = types.ModuleType(name)
-        package.__path__ = [str(root)] if name == NAME else []
+        package.__path__ = [str(ROOT)] if name == NAME else []
         sys.modules[name] = package
         if parent:
             setattr(sys.modules[parent], part, package)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-import collection  # noqa: F401 - before what it provides
+import collection
 from aiohttp import web
 from api import Api
 from registrar import Registrar
@@ -24,6 +24,7 @@ LISTEN = "127.0.0.1:8500"
 
 def build(settings: Settings, made: list[Registrar]) -> web.Application:
     """The application; to be called inside the event loop."""
+    log(f"drives {settings.kind} by the collection in {collection.ROOT}")
     app = web.Application()
     registrar = Registrar(settings)
     made.append(registrar)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import collection  # noqa: F401 - before what it provides
 from serving import BadSettings
 from watch import ConsulWatch, EtcdWatch, Watch
 
