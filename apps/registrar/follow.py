@@ -125,7 +125,11 @@ class Follower:
 
     def _apply(self, targets: tuple[str, ...]) -> int | None:
         router, service = self._router, self._service
-        if not same_targets(router.observe(service).urls, targets):
+        found = router.observe(service).urls
+        if not same_targets(found, targets):
+            said = self._said
+            if said is not None and not said.error and same_targets(said.targets, targets):
+                log(f"{service}: somebody else sent it to {', '.join(found) or 'nowhere'}")
             if targets:
                 router.switch(service, targets)
             else:

@@ -195,7 +195,7 @@ class Etcd:
         text = _reason(document)
         if code in PASSING or response.status_code in PASSING_STATUS:
             raise _NotNow(f"{member.name} answered: {text or response.status_code}")
-        if code == UNAUTHENTICATED:
+        if code == UNAUTHENTICATED or "auth store is old" in text:
             raise TokenLapsed(f"{member.name} refused the login: {text}")
         if code == NOT_FOUND and "lease" in text:
             raise LeaseLost(text)
