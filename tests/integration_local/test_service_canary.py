@@ -21,6 +21,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.switch 
 from ansible_collections.immutable.delivery.plugins.module_utils.service.routing import Routing
 from tests.support.apps import AppProcess
 from tests.support.haproxy import HaProxyServer, haproxy_server
+from tests.support.modules import Ended, run_module
 from tests.support.nginx import NginxServer, nginx_server
 from tests.support.router_daemon import start_version
 from tests.support.router_flows import CLIENTS, PATIENCE, send_to, share_of, version_at
@@ -139,3 +140,40 @@ def test_what_is_not_proved_is_taken_back_to_the_share_it_had(
     with pytest.raises(Overtaken, match="somebody else was first"):
         late.unstage(undo)
     assert version_at(server.url) == "v2"
+
+
+def test_the_module_makes_any_address_a_candidate(
+    server: HaProxyServer | NginxServer, start: Callable[[str], AppProcess], tmp_path: Path
+) -> None:
+    name = "haproxy" if isinstance(server, HaProxyServer) else "nginx"
+    options = {
+        "router": name,
+        "api_url": server.url,
+        name: server.options(),
+        "service": "demo",
+        "host_header": "demo",
+        "health_path": "/health",
+        "prove_path": "/",
+    }
+
+    def run(**more: object) -> Ended:
+        return run_module(tmp_path, "proxy_candidate", {**options, **more})
+
+    live, tried = start("v0"), start("v1")
+    early = run(url=tried.url)
+    assert early.code != 0 and "no live version that a candidate could" in early.result["msg"]
+    send_to(server.router(), live.url)
+    seen = run(url=tried.url, _ansible_check_mode=True).result
+    assert seen["changed"] and seen["candidate_urls"] == []
+    made = run(url=tried.url).result
+    assert (made["candidate_urls"], made["weight"]) == ([tried.url], 0)
+    assert not run(url=tried.url).result["changed"]
+    assert version_at(server.url, **GREEN) == "v1"
+    assert run(url=tried.url, weight=20).result["weight"] == 20
+    gone = run(state="absent").result
+    assert gone["changed"] and gone["drained"] and gone["live_urls"] == [live.url]
+    assert version_at(server.url, **GREEN) == "v0"
+    same = run(url=live.url)
+    assert same.code != 0 and "is live, and so cannot be the candidate" in same.result["msg"]
+    nobody = run(url="http://127.0.0.1:1", health_timeout=1)
+    assert nobody.code != 0 and "did not answer as healthy" in nobody.result["msg"]

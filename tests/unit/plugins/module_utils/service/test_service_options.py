@@ -19,6 +19,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.service.options
     BadOption,
     each_of,
     hidden_in,
+    routing_of,
     secrets_of,
     wanted_of,
 )
@@ -157,3 +158,57 @@ def test_what_an_engine_means(text: str, kind: str) -> None:
     found = meaning(EngineError(f"could not do it: {text}"))
     assert found.kind == kind
     assert text in found.message
+
+
+HAPROXY = {"router": "haproxy", "api_url": "http://127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"state": "canary", **HAPROXY}, "missing: weight"),
+        ({"state": "staged", "image": None, **HAPROXY}, "missing: image"),
+        ({"router": "nginx"}, "missing: api_url"),
+        ({"router": "etcd", "api_url": "http://127.0.0.1"}, "missing: etcd"),
+        ({"router": "alb"}, "must be one of"),
+    ],
+)
+def test_options_that_belong_together(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadOption, match=words):
+        each_of({**params(**given), "services": None, "parallel": 1})
+
+
+@pytest.mark.parametrize("weight", [-1, 100])
+def test_a_share_is_a_part(weight: int) -> None:
+    with pytest.raises(BadOption, match=f"weight must be 0 to 99 percent, not {weight}"):
+        wanted_of(params(state="canary", weight=weight, **HAPROXY), "127.0.0.1")
+
+
+@pytest.mark.parametrize("state", ["canary", "promoted", "rolled_back"])
+def test_what_is_about_what_stands_needs_no_image_and_keeps_a_digest_in_mind(state: str) -> None:
+    given = params(state=state, weight=5, image=None, container_port=None, **HAPROXY)
+    wanted = wanted_of(given, "127.0.0.1")
+    assert (wanted.shape, wanted.absent, wanted.digest) == (None, False, "")
+    for more in ({"digest": DIGEST}, {"image": f"cd:5000/demo@{DIGEST}"}):
+        assert wanted_of({**given, **more}, "127.0.0.1").digest == DIGEST
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "words"),
+    [
+        ({"router": "registry"}, "router", "registry cannot have a candidate beside the live"),
+        ({"address": "prod.example.com"}, "router", "HAProxy cannot send traffic to http://prod"),
+    ],
+)
+def test_routers_that_will_not_do_are_refused_without_being_asked(
+    more: dict[str, Any], kind: str, words: str
+) -> None:
+    given = params(**{**HAPROXY, "state": "staged", **more})
+    with pytest.raises(DeliveryError, match=words) as refused:
+        routing_of(given, wanted_of(given, "127.0.0.1"))
+    assert refused.value.kind == kind
+
+
+def test_secrets_of_routers_are_hidden() -> None:
+    given = params(etcd={"password": "swordfish"}, consul={"token": "open-sesame"})
+    assert {"swordfish", "open-sesame"} <= secrets_of(given)
