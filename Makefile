@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # Recipes share .build and .lab: never two at a time.
 .NOTPARALLEL:
-.PHONY: help setup-demo setup-test setup-servers setup-engine engine-down demo demo-down lint units test test-fast bench clean
+.PHONY: help setup-demo setup-test setup-servers setup-engine setup-machines engine-down demo demo-down lint units test test-fast bench clean
 
 PYTEST := .venv-test/bin/python -m pytest
 # Two at a time, because a deploy mostly waits; tests of one file share a lab, so they stay together.
@@ -25,6 +25,9 @@ setup-servers: ## install HAProxy and nginx, which tests run on loopback, where 
 setup-engine: setup-test ## make sure that a Docker engine answers; install and start one where none does (root)
 	@tools/engine
 
+setup-machines: setup-engine ## install Vagrant, which the tests bring up three machines with, where it is missing (root)
+	@tools/programs vagrant ssh-keygen:openssh-client curl
+
 engine-down: ## end the engine that setup-engine started, if it did
 	@tools/engine stop
 
@@ -41,11 +44,11 @@ units: setup-test ## the unit tests alone, by plain pytest
 	@$(PYTEST) tests/unit
 
 # Lint has run the unit tests already.
-test: lint setup-servers setup-engine ## all there is to check: lint, then the tests of apps, modules and whole deploys
+test: lint setup-servers setup-machines ## all there is to check: lint, then the tests of apps, modules and whole deploys
 	@$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/unit
 
 test-fast: lint setup-servers ## the same without what needs a Docker engine
-	@$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/unit --ignore=tests/integration_docker
+	@$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/unit --ignore=tests/integration_docker --ignore=tests/machines
 
 bench: setup-test setup-servers setup-engine ## measure against the rivals; writes benchmarks/RESULTS.md
 	@.venv-test/bin/python benchmarks/run.py
