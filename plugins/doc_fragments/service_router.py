@@ -38,8 +38,8 @@ options:
     type: int
   router_required:
     description:
-      - With V(false) a service can be deployed before its router. While that cannot be reached, the
-        service is deployed without it; run again once it is there, this registers the service.
+      - With V(false) a service can be deployed before O(router=registry). While that cannot be
+        reached, the service is deployed without it; run again once it is there, this registers it.
       - An earlier release is never replaced while the router cannot be reached.
     type: bool
     default: true
