@@ -76,10 +76,11 @@ def release_of(observed: Observed, wanted: Wanted) -> Release | None:
     """Return the release that a run is about which makes none; None for the others."""
     if wanted.state not in ABOUT_WHAT_STANDS:
         return None
-    if wanted.state == ROLLED_BACK:
-        about: Sequence[Member] = _previous(observed) or live(observed)
-    else:
-        about = trying(observed) or live(observed)
+    about: Sequence[Member] = live(observed)
+    if wanted.state != ROLLED_BACK:
+        about = trying(observed) or about
+    elif observed.candidate is None and not _refused(observed):
+        about = _previous(observed) or about
     return next((Release(one.digest, one.config) for one in about if one.digest), None)
 
 
@@ -150,9 +151,8 @@ def _rolled_back(observed: Observed, wanted: Wanted) -> Plan:
         out = tuple(one for one in trying(observed) if one not in having)
         text = f"send all of {wanted.route} to what is live"
         return _refuse(observed, Intent(stop=out), [Step(UNSTAGE, text)])
-    left = tuple(one for one in left_over(observed) if not one.helps)
+    left = _refused(observed)
     if left:
-        # Somebody has been refused already, or was left before anybody had it.
         intent = Intent(stop=tuple(one for one in left if one.running))
         return Plan(intent, [], retire(observed, intent))
     back = _previous(observed)
@@ -175,6 +175,11 @@ def _refuse(observed: Observed, intent: Intent, steps: Sequence[Step]) -> Plan:
     marked = [one for one in intent.stop if not one.unproved]
     first = [step_for(MARK, "mark as refused", marked)] if marked else []
     return Plan(intent, [*first, *steps], retire(observed, intent))
+
+
+def _refused(observed: Observed) -> tuple[Member, ...]:
+    """Return who has been refused already, or was left before anybody had it."""
+    return tuple(one for one in left_over(observed) if not one.helps)
 
 
 def _previous(observed: Observed) -> tuple[Member, ...]:

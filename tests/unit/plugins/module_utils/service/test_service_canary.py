@@ -17,6 +17,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.errors import D
 from ansible_collections.immutable.delivery.plugins.module_utils.service.canary import (
     CandidateIll,
     NoCandidate,
+    release_of,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.service.model import (
     CANARY,
@@ -274,3 +275,15 @@ def test_another_than_was_meant_is_not_promoted() -> None:
     assert go(world, PROMOTED) == []
     with pytest.raises(NoCandidate):
         world.deploy(None, meant)
+
+
+def test_the_release_that_a_rollback_is_about_is_the_one_that_has_the_traffic_then() -> None:
+    world = watched("a", "b")
+    go(world, STAGED, "c")
+    seen = []
+    for _time in range(2):
+        seen.append(release_of(world.observed(None), to(ROLLED_BACK)))
+        go(world, ROLLED_BACK)
+    assert seen == [release("b"), release("b")] and releases(world) == ids("b")
+    world = watched("a", "b")
+    assert release_of(world.observed(None), to(ROLLED_BACK)) == release("a")
