@@ -121,7 +121,8 @@ def _staged(observed: Observed, wanted: Wanted) -> Plan:
 def _weighed(observed: Observed, wanted: Wanted) -> Plan:
     """Give the candidate its share."""
     having = observed.candidate
-    lowered = having is not None and wanted.weight < having.weight
+    # Nothing can always be given.
+    lowered = not wanted.weight or (having is not None and wanted.weight < having.weight)
     members = _tried(observed, wanted, ill_too=lowered)
     intent = Intent(stay=members)
     if having is None or having.weight == wanted.weight:

@@ -261,6 +261,7 @@ def test_who_is_ill_gets_no_more_but_may_get_less(state: str) -> None:
         world.deploy(None, more)
     assert [step.action for step in world.deploy(None, replace(to(CANARY), weight=0))] == ["stage"]
     assert world.candidate is not None and world.candidate.weight == 0
+    assert world.deploy(None, replace(to(CANARY), weight=0)) == []
 
 
 def test_another_than_was_meant_is_not_promoted() -> None:
