@@ -62,7 +62,7 @@ class Repair:
             name: str(address or connection.address)
             for name, address in params["addresses"].items()
         }
-        self.counts = _counts(params["instances"])
+        self.counts = counts_of(params["instances"])
         self.paths = {name: str(path or "") for name, path in params["health_paths"].items()}
         check_paths(self.paths, self.paths, "health_paths: ", kind=BadOption)
         router_of(params)
@@ -171,7 +171,7 @@ def router_of(params: Mapping[str, Any]) -> Router | None:
     return make_router({**params, **own})
 
 
-def _counts(given: Mapping[str, Any]) -> dict[str, int]:
+def counts_of(given: Mapping[str, Any]) -> dict[str, int]:
     """Return how many instances are asked for.
 
     :raises BadOption: that is no number, or none at all.
