@@ -3,7 +3,8 @@
 .DEFAULT_GOAL := help
 # Recipes share .build and .lab: never two at a time.
 .NOTPARALLEL:
-.PHONY: help setup-demo setup-test setup-servers setup-engine setup-machines engine-down demo demo-down lint units test test-fast bench clean
+.PHONY: help setup-demo setup-test setup-servers setup-engine setup-machines engine-down demo demo-down lint units \
+	test test-fast molecule bench clean
 
 PYTEST := .venv-test/bin/python -m pytest
 # Two at a time, because a deploy mostly waits; tests of one file share a lab, so they stay together.
@@ -19,8 +20,8 @@ setup-demo: ## make .venv: what the demo and a deploy need
 setup-test: ## make .venv-test: what lint and tests need
 	@tools/setup test
 
-setup-servers: ## install HAProxy and nginx, which tests run on loopback, where they are missing (root)
-	@tools/programs haproxy nginx:nginx-light
+setup-servers: ## install HAProxy, nginx and etcd, which tests run on loopback, where they are missing (root)
+	@tools/programs haproxy nginx:nginx-light etcd:etcd-server
 
 setup-engine: setup-test ## make sure that a Docker engine answers; install and start one where none does (root)
 	@tools/engine
@@ -49,6 +50,9 @@ test: lint setup-servers setup-machines ## all there is to check: lint, then the
 
 test-fast: lint setup-servers ## the same without what needs a Docker engine
 	@$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/unit --ignore=tests/integration_docker --ignore=tests/machines
+
+molecule: setup-engine ## the scenarios on machines, each from a fresh one to a removed one
+	@PATH="$(CURDIR)/.venv-test/bin:$$PATH" molecule test --all
 
 bench: setup-test setup-servers setup-engine ## measure against the rivals; writes benchmarks/RESULTS.md
 	@.venv-test/bin/python benchmarks/run.py
