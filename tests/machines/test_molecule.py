@@ -115,7 +115,7 @@ def test_every_scenario_passes_and_leaves_nothing(molecule: Molecule) -> None:
     assert SCENARIOS == ["default", "pipeline", "portal"]
     for scenario in SCENARIOS:
         for step in ("converge", "idempotence", "verify", "destroy"):
-            assert f"{scenario} ➜ {step}: Executed: Successful" in output
+            assert f"{scenario} > {step}: Executed: Successful" in output
     assert molecule.left() == []
 
 
@@ -123,8 +123,8 @@ def test_a_converge_that_fails_leaves_nothing(molecule: Molecule) -> None:
     wrong = "docker_host_remote=nonsense"
     code, output = molecule.run("test", "--scenario-name=default", "--", f"--extra-vars={wrong}")
     assert code != 0
-    assert "default ➜ create: Executed: Successful" in output, output[-8000:]
-    assert "default ➜ converge: Executed: Failed" in output, output[-8000:]
+    assert "default > create: Executed: Successful" in output, output[-8000:]
+    assert "default > converge: Executed: Failed" in output, output[-8000:]
     assert "nonsense" in output
     assert molecule.left() == []
 
