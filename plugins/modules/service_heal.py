@@ -40,6 +40,7 @@ extends_documentation_fragment:
   - immutable.delivery.router_haproxy
   - immutable.delivery.router_nginx
   - immutable.delivery.router_etcd
+  - immutable.delivery.router_consul
 attributes:
   check_mode:
     support: full
@@ -96,10 +97,10 @@ options:
       - The kind of router, as in M(immutable.delivery.service_deploy). Without one, containers are
         repaired, and no registration is looked at.
       - V(haproxy) and V(nginx) are those of the host that this module runs on; see O(haproxy) and
-        O(nginx). V(etcd) is a registry that the registrars of any number of them follow, see
-        O(etcd).
+        O(nginx). V(etcd) and V(consul) are registries that the registrars of any number of them
+        follow, see O(etcd) and O(consul).
     type: str
-    choices: [registry, haproxy, nginx, etcd]
+    choices: [registry, haproxy, nginx, etcd, consul]
   api_url:
     description:
       - The address of the router's API; for all but O(router=registry) that at which clients reach

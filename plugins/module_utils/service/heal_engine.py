@@ -61,7 +61,8 @@ class Ward:
         :raises Missing: there is none.
         """
         with engine_errors(f"inspect {container}"):
-            return self.client.api.inspect_container(container)
+            seen: Attributes = self.client.api.inspect_container(container)
+        return seen
 
     def make_like(self, template: str, name: str, instances: int, helps: str = "") -> str:
         """Make a container like *template* that does not run yet; return its id.

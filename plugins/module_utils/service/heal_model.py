@@ -142,7 +142,7 @@ def _says(seen: Container, condition: Condition, ill: str | None) -> str:
         if seen.status != RUNNING:
             return f"is {seen.status}"
         return "is unhealthy" if seen.health == "unhealthy" else f"gives no good answer ({ill})"
-    return condition.value
+    return str(condition.value)
 
 
 def _fixed(attributes: Mapping[str, Any]) -> bool:
