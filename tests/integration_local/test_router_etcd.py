@@ -134,6 +134,12 @@ def test_all_routers_follow_or_none_does(
             second.kill()
             with pytest.raises(NotFollowed, match="the router of second does not prepare"):
                 send_to(front.router(), red)
+            # The other one had found it healthy, and gives it up.
+            slots = front.haproxy.router().backends
+            eventually(
+                lambda: red not in [url for slot in slots.of("demo") for url in slot.urls],
+                "it is given up",
+            )
             with pytest.raises(NotFollowed) as raised:
                 front.router().switch("demo", [red])
             text = str(raised.value)
