@@ -7,9 +7,10 @@
 	test test-fast molecule bench clean
 
 PYTEST := .venv-test/bin/python -m pytest
-# Two at a time, because a deploy mostly waits; tests of one file share a lab, so they stay together.
-# In the order of their names: that of their number would begin the whole deploys last.
-SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+# Some at a time, because a deploy mostly waits; tests of one file share a lab, so they stay together.
+# In the order given here: the files that take longest begin first.
+SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
+QUICK := tests/integration_local tests/apps
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1#/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -46,10 +47,10 @@ units: setup-test ## the unit tests alone, by plain pytest
 
 # Lint has run the unit tests already.
 test: lint setup-servers setup-machines ## all there is to check: lint, then the tests of apps, modules and whole deploys
-	@$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/unit
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/machines tests/integration_docker $(QUICK)
 
 test-fast: lint setup-servers ## the same without what needs a Docker engine
-	@$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/unit --ignore=tests/integration_docker --ignore=tests/machines
+	@$(PYTEST) $(SIDE_BY_SIDE) $(QUICK)
 
 molecule: setup-engine ## the scenarios on machines, each from a fresh one to a removed one
 	@PATH="$(CURDIR)/.venv-test/bin:$$PATH" molecule test --all
