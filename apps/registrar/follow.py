@@ -151,10 +151,13 @@ class Follower:
             self._candidate_news.clear()
             candidate = self._candidate
             if held is not None and held != candidate:
-                if not same_targets(held.urls, self._decision.urls):
-                    await self._undo(undos)
+                # Prepared once more, as by a deploy that is repeated, it stays as it is.
+                again = candidate is not None and same_targets(held.urls, candidate.urls)
+                if not again:
+                    if not same_targets(held.urls, self._decision.urls):
+                        await self._undo(undos)
+                    undos.clear()
                 held = None
-                undos.clear()
             if candidate is None or held is not None:
                 continue
             held, error = candidate, ""
