@@ -257,13 +257,19 @@ class Heal:
     def _route(self, on_undo: OnUndo) -> None:
         now = self.ward.now()
         final = [instance_of(self.ward.look(one), self.address, now) for one in self._final()]
-        urls = [one.url for one in final if one.url and one.up]
-        if len(urls) < len(final):
-            lost = enumerate_words(f"{one.name} {one.says}" for one in final if not one.up)
+        # One may have ended and been started again since it was seen healthy.
+        lost = enumerate_words(f"{one.name} {one.says}" for one in final if not self._fit(one))
+        if lost:
             raise NotHealed(
                 f"the router was left as it is, since {lost}", next_step="Run this again."
             )
-        self._send(urls)
+        self._send([one.url for one in final if one.url])
+
+    def _fit(self, one: Instance) -> bool:
+        """Tell whether an instance can have traffic now."""
+        if one.url is None or not one.up:
+            return False
+        return one.condition is Condition.WELL or bool(self.health_path and not self._ill(one))
 
     def _remove(self, on_undo: OnUndo) -> None:
         for one in self.planned.intent.replaced:
