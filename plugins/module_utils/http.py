@@ -12,6 +12,7 @@ out inside the deadline; redirects are not followed, since they would carry the 
 from __future__ import annotations
 
 import email.utils
+import http.client
 import json
 import os
 import time
@@ -31,6 +32,7 @@ try:
     import requests.adapters
     import urllib3
     import urllib3.exceptions
+    import urllib3.response
 except ImportError:
     HAS_REQUESTS = False
     REQUESTS_IMPORT_ERROR: str | None = traceback.format_exc()
@@ -125,8 +127,11 @@ def _host_session(name: str) -> Session:
 
     class Adapter(requests.adapters.HTTPAdapter):
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-            # The default of 16 KiB a send call halves the speed of large uploads.
-            super().init_poolmanager(*args, blocksize=CHUNK, **kwargs)
+            # The default of 16 KiB a send call halves the speed of large uploads. Before 2.0, which
+            # is what Debian 12 has, urllib3 leaves it to Python.
+            if hasattr(urllib3.response.HTTPResponse, "read1"):
+                kwargs["blocksize"] = CHUNK
+            super().init_poolmanager(*args, **kwargs)
 
     class HostAdapter(Adapter):
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -358,7 +363,7 @@ class Http:
                     raise TimeoutExceeded(
                         f"the body from {self.name} took longer than {deadline.seconds:.0f} s"
                     )
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
             raise ConnectionBroken(
                 f"the body from {self.name} ended early: {reason(error)}"
             ) from error
@@ -390,6 +395,16 @@ def _read_some(response: Response) -> bytes:
     would hold it for as long as it likes.
     """
     raw = response.raw
-    # read1 is urllib3 2's.
-    read = getattr(raw, "read1", raw.read)
-    return bytes(read(CHUNK, decode_content=True))
+    if hasattr(raw, "read1"):
+        return bytes(raw.read1(CHUNK, decode_content=True))
+    # Before 2.0 urllib3 has nothing that gives what there is, and does not notice an early end.
+    body: http.client.HTTPResponse | None = getattr(raw, "_fp", None)
+    due = None if body is None else body.length
+    piece = b"" if body is None or body.isclosed() else body.read1(CHUNK)
+    if piece:
+        return piece
+    if due:
+        came = int(response.headers["Content-Length"]) - due
+        raise urllib3.exceptions.IncompleteRead(came, due)
+    raw.release_conn()
+    return b""

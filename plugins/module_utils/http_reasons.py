@@ -24,6 +24,9 @@ def reason(error: BaseException) -> str:
         nested = getattr(inner, "reason", None)
         if not isinstance(nested, BaseException):
             nested = next((arg for arg in inner.args if isinstance(arg, BaseException)), None)
+        if nested is None and isinstance(inner, urllib3.exceptions.NewConnectionError):
+            # Before 2.0 urllib3 does not name the cause.
+            nested = inner.__context__
         inner = nested or inner.__cause__ or inner
     if isinstance(inner, ssl.SSLCertVerificationError):
         return inner.verify_message.rstrip(".")
