@@ -23,6 +23,7 @@ from .model import (
     CANARY,
     PROMOTED,
     ROLLED_BACK,
+    SPARE,
     STAGED,
     Member,
     Observed,
@@ -95,7 +96,8 @@ def _staged(observed: Observed, wanted: Wanted) -> Plan:
     own = [member for member in instances(observed) if member.release == release]
     stay = tuple(one for one in former if one in own and one.well)[: wanted.instances]
     missing = wanted.instances - len(stay)
-    left = left_over(observed)
+    # What a repair has put by is of the live release, which stays.
+    left = tuple(one for one in left_over(observed) if one.helps != SPARE)
     kept = (one for one in own if one.status == "exited" and not one.unproved)
     start = tuple(kept)[:missing]
     intent = Intent(
@@ -163,6 +165,8 @@ def _rolled_back(observed: Observed, wanted: Wanted) -> Plan:
         stay=tuple(one for one in back if one.running),
         start=tuple(one for one in back if not one.running),
         stop=tuple(having),
+        # A repair must not make again what was refused.
+        remove=tuple(one for one in left_over(observed) if one.helps == SPARE),
     )
     steps = bring_up(observed, replace(wanted, tested=False), intent) if intent.start else []
     if intent.stay:

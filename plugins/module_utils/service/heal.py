@@ -26,9 +26,9 @@ from ..routers.base import Router, same_targets
 from . import heal_plan as steps
 from .containers import Engine
 from .heal_engine import Ward
-from .heal_model import SPARE, Condition, Instance, Standing, instance_of, instant
+from .heal_model import Condition, Instance, Standing, instance_of, instant
 from .heal_plan import Plan, plan
-from .model import UNPROVED, url_at
+from .model import SPARE, UNPROVED, url_at
 from .routing import Routing
 
 # One answer that is late is no reason to replace an instance; this many seconds of none are.

@@ -72,10 +72,9 @@ class Ward:
         :raises Refused: the engine would not, such as for an image that is gone.
         """
         seen = self.look(template)
+        api: Any = self.client.api  # The SDK has no types for this call.
         with refusals(f"create {name}"):
-            made = self.client.api.create_container_from_config(
-                config_like(seen, instances, helps), name
-            )
+            made = api.create_container_from_config(config_like(seen, instances, helps), name)
             for network in further_networks(seen):
                 self.client.api.connect_container_to_network(made["Id"], network)
         return str(made["Id"])
@@ -105,7 +104,7 @@ class Ward:
         seen = self.look(container)
         try:
             with engine_errors("inspect an image"):
-                image = self.client.api.inspect_image(seen["Image"])
+                image = self.client.images.get(seen["Image"]).attrs
         except EngineError:
             image = {}
         own = set(seen["Config"].get("Env") or ()) - set(

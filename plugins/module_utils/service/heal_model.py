@@ -20,9 +20,8 @@ from typing import Any
 
 from ..engine.container import RUNNING, Container, container_of
 from ..routers.base import same_address
-from .model import HELPS, IMAGE, INSTANCES, RELEASE, ROUTE, UNPROVED, url_at
+from .model import HELPS, IMAGE, INSTANCES, RELEASE, ROUTE, SPARE, UNPROVED, url_at
 
-SPARE = "spare"
 # One that nothing can be asked of counts as well once it has run for so many seconds.
 STEADY = 1.0
 # When one was started that was not yet, in the engine's words.

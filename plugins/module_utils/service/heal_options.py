@@ -19,8 +19,9 @@ from ..routers.base import Router
 from ..routers.options import router_of as make_router
 from .heal import Heal
 from .heal_engine import Ward
-from .heal_model import SPARE, Standing, instance_of
+from .heal_model import Standing, instance_of
 from .heal_plan import live_release
+from .model import SPARE
 from .options import OPTIONS as DEPLOY
 from .options import ROUTERS, BadOption
 

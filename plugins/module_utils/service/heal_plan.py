@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from ..change import Step
 from ..errors import enumerate_words
 from ..routers.base import same_targets
-from .heal_model import SPARE, Condition, Instance, Standing
-from .model import UNPROVED
+from .heal_model import Condition, Instance, Standing
+from .model import SPARE, UNPROVED
 
 SHED = "shed"
 WAKE = "wake"

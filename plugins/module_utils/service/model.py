@@ -30,10 +30,12 @@ CONFIG = f"{LABEL}config"
 IMAGE = f"{LABEL}image"
 INSTANCES = f"{LABEL}instances"
 ROUTE = f"{LABEL}route"
-# What a container is for, where it is no instance: "tests" or "rehearsal".
+# What a container is for, where it is no instance: "tests", "rehearsal" or "spare".
 HELPS = f"{LABEL}helps"
 TESTS = "tests"
 REHEARSAL = "rehearsal"
+# What is never started, and kept by a repair to make the service again from.
+SPARE = "spare"
 
 UNPROVED = ".candidate"
 

@@ -17,7 +17,18 @@ from dataclasses import dataclass, field
 from ..change import Step
 from ..errors import enumerate_words
 from ..routers.base import same_targets
-from .model import UNPROVED, Member, Observed, Wanted, instances, left_over, live, trying, url_at
+from .model import (
+    SPARE,
+    UNPROVED,
+    Member,
+    Observed,
+    Wanted,
+    instances,
+    left_over,
+    live,
+    trying,
+    url_at,
+)
 
 CLEAR = "clear"
 PULL = "pull"
@@ -97,14 +108,19 @@ def decide(observed: Observed, wanted: Wanted) -> Intent:
     had = [member for member in known if not member.unproved or member in has_traffic]
     kept = _kept(had, release, wanted.keep_releases)
     leaving = [member for member in known if member not in stay + start]
+    stop = tuple(m for m in leaving if m.release in kept and m.running)
+    remove = tuple(m for m in leaving if m.release not in kept)
+    if not (missing or stop or remove):
+        # Where nothing changes, what a repair has put by (service/heal_model.py) is still right.
+        left = tuple(m for m in left if (m.helps, m.release) != (SPARE, release))
     return Intent(
         stay=stay,
         start=start,
         create=free_names(wanted, release, own, missing - len(start)),
         holders=_holders(known, start, wanted) if missing else (),
         left=left,
-        stop=tuple(m for m in leaving if m.release in kept and m.running),
-        remove=tuple(m for m in leaving if m.release not in kept),
+        stop=stop,
+        remove=remove,
         beside=beside,
     )
 

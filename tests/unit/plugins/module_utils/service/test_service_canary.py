@@ -24,7 +24,9 @@ from ansible_collections.immutable.delivery.plugins.module_utils.service.model i
     PRESENT,
     PROMOTED,
     ROLLED_BACK,
+    SPARE,
     STAGED,
+    Member,
     Wanted,
     live,
 )
@@ -192,6 +194,21 @@ def test_the_walk_of_a_canary_step_by_step() -> None:
     assert go(world, ROLLED_BACK) == ["mark", "start", "health", "route", "drain", "stop"]
     assert go(world, STAGED, "c") == ["pull", "create", "clear", "start", "health", "test", "stage"]
     assert go(world, ROLLED_BACK) == ["unstage", "drain", "stop"]
+
+
+def test_what_a_repair_has_put_by_stays_with_the_live_release_only() -> None:
+    world = watched("a", "b")
+    world.members["s"] = Member("s", "demo-b.spare", release("b").id, helps=SPARE)
+    go(world, STAGED, "c", 2)
+    go(world, ROLLED_BACK)
+    assert "s" in world.members
+    go(world, ROLLED_BACK)
+    assert "s" in world.members and releases(world) == ids("b")
+
+    back = watched("a", "b")
+    back.members["s"] = Member("s", "demo-b.spare", release("b").id, helps=SPARE)
+    go(back, ROLLED_BACK)
+    assert "s" not in back.members and releases(back) == ids("a")
 
 
 def test_a_second_candidate_takes_the_place_of_the_first() -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ansible_collections.immutable.delivery.plugins.module_utils.service import plan as steps
 from ansible_collections.immutable.delivery.plugins.module_utils.service.model import (
     REHEARSAL,
+    SPARE,
     Member,
     Observed,
     live,
@@ -179,6 +180,15 @@ def test_helpers_that_were_left_are_cleared_away() -> None:
     world.members["r"] = left
     assert live(world.observed("a")) == []
     assert actions(world, "a")[0] == steps.CLEAR
+
+
+def test_what_a_repair_has_put_by_goes_with_its_release() -> None:
+    world = World(routed=True)
+    world.deploy("a", wanted())
+    world.members["s"] = Member("s", "demo-a.spare", release("a").id, helps=SPARE)
+    assert actions(world, "a") == []
+    world.deploy("b", wanted())
+    assert "s" not in world.members
 
 
 def test_who_is_live_without_a_router_is_who_was_started_last() -> None:
