@@ -18,7 +18,8 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 MARK = "# state: "
 # A server's fields in HAProxy's state file.
 BACKEND, ADMIN, FIELDS = 1, 6, 7
-READY = "0"
+# Forced, inherited, and for a name that has no address: see haproxy_parse.py.
+MAINTENANCE = 0x01 | 0x02 | 0x20
 
 
 def in_service(state: Path) -> dict[str, int]:
@@ -26,7 +27,7 @@ def in_service(state: Path) -> dict[str, int]:
     counts: dict[str, int] = {}
     for line in state.read_text().splitlines() if state.exists() else []:
         fields = line.split()
-        if len(fields) > FIELDS and fields[0].isdecimal() and fields[ADMIN] == READY:
+        if len(fields) > FIELDS and fields[0].isdecimal() and not int(fields[ADMIN]) & MAINTENANCE:
             counts[fields[BACKEND]] = counts.get(fields[BACKEND], 0) + 1
     return counts
 
