@@ -9,7 +9,7 @@ all have the version blue after the second one, and green after the third.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ ROLE = [
     }
     for kind in ("haproxy", "nginx")
 ]
-ALL_AT_ONCE = [{**ROLE[0], "hosts": "all:!localhost"}]
+ALL_AT_ONCE = ({**ROLE[0], "hosts": "all:!localhost"},)
 REGISTER = [
     {
         "name": "Switch",
@@ -80,7 +80,7 @@ class Site:
         return next(place for place in self.places if place.name == name)
 
     def play(
-        self, play: list[dict[str, Any]] = ALL_AT_ONCE, *names: str, **more: Any
+        self, play: Sequence[dict[str, Any]] = ALL_AT_ONCE, *names: str, **more: Any
     ) -> PlayResult:
         return play_at(
             [place for place in self.places if not names or place.name in names],
