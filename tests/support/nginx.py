@@ -81,7 +81,13 @@ class NginxServer:
 
     def start(self) -> None:
         argv = [program("nginx"), "-e", f"{self.folder}/error.log", "-c", str(self.conf)]
-        self.daemon = Daemon(argv, self.folder / "nginx.log", lambda: accepts(self.port))
+        # It listens a moment before it says who it is.
+        self.daemon = Daemon(
+            argv, self.folder / "nginx.log", lambda: accepts(self.port) and self._has_pid()
+        )
+
+    def _has_pid(self) -> bool:
+        return self.pid_file.exists() and self.pid_file.stat().st_size > 0
 
     def stop(self) -> None:
         if self.daemon is not None:
