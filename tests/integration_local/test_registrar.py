@@ -21,7 +21,6 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.registr
 from tests.support.apps import AppProcess
 from tests.support.etcd import PREFIX, REGISTRAR, EtcdServer, etcd_server, registrar, runs
 from tests.support.haproxy import HaProxyServer, haproxy_server
-from tests.support.router_daemon import start_version
 from tests.support.router_flows import PATIENCE, version_at
 from tests.support.waiting import eventually
 
@@ -29,15 +28,6 @@ SERVICES: list[dict[str, Any]] = [
     {"name": "demo", "hosts": ["demo", "localhost"]},
     {"name": "other", "hosts": ["other"]},
 ]
-
-
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, AppProcess]]:
-    folder = tmp_path_factory.mktemp("versions")
-    apps = {name: start_version(folder, name) for name in ("blue", "green")}
-    yield apps
-    for app in apps.values():
-        app.kill()
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,6 @@ from tests.support.apps import AppProcess
 from tests.support.consul import ConsulStandIn, consul_stand_in
 from tests.support.etcd import router_arguments, start_registrar
 from tests.support.haproxy import HaProxyServer, haproxy_server
-from tests.support.router_daemon import start_version
 from tests.support.router_flows import PATIENCE, send_to, version_at
 from tests.support.waiting import eventually
 
@@ -43,15 +42,6 @@ def consul() -> Iterator[ConsulStandIn]:
     with consul_stand_in() as server:
         server.token = TOKEN
         yield server
-
-
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, AppProcess]]:
-    folder = tmp_path_factory.mktemp("versions")
-    apps = {name: start_version(folder, name) for name in ("blue", "green", "red")}
-    yield apps
-    for app in apps.values():
-        app.kill()
 
 
 def router(consul: ConsulStandIn, timeout: float = 20, **options: Any) -> KvRouter:

@@ -72,15 +72,6 @@ class Front:
         return self.router().state().applied[service]["front"]
 
 
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, AppProcess]]:
-    folder = tmp_path_factory.mktemp("versions")
-    apps = {name: start_version(folder, name) for name in ("blue", "green", "red")}
-    yield apps
-    for app in apps.values():
-        app.kill()
-
-
 @pytest.fixture
 def front(tmp_path: Path) -> Iterator[Front]:
     with (

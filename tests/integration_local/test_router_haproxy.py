@@ -49,15 +49,6 @@ SERVICES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, AppProcess]]:
-    folder = tmp_path_factory.mktemp("versions")
-    apps = {name: start_version(folder, name) for name in ("blue", "green", "red")}
-    yield apps
-    for app in apps.values():
-        app.kill()
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[HaProxyServer]:
     with haproxy_server(tmp_path / "haproxy", SERVICES) as running:

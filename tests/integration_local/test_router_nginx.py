@@ -24,7 +24,6 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.nginx_p
 from tests.support.apps import AppProcess
 from tests.support.nginx import NginxServer, nginx_server
 from tests.support.plays import run_play
-from tests.support.router_daemon import start_version
 from tests.support.router_flows import (
     PATIENCE,
     canary_walk,
@@ -34,15 +33,6 @@ from tests.support.router_flows import (
     version_at,
 )
 from tests.support.waiting import eventually
-
-
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, AppProcess]]:
-    folder = tmp_path_factory.mktemp("versions")
-    apps = {name: start_version(folder, name) for name in ("blue", "green", "red")}
-    yield apps
-    for app in apps.values():
-        app.kill()
 
 
 @pytest.fixture
