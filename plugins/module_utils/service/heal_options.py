@@ -16,28 +16,26 @@ from ..errors import DeliveryError, Interrupted
 from ..given import check_least, check_paths, check_seconds
 from ..http import check_url
 from ..routers.base import Router
-from ..routers.options import router_of as make_router
 from .heal import Heal
 from .heal_engine import Ward
 from .heal_model import Standing, instance_of
 from .heal_plan import live_release
 from .model import SPARE
 from .options import OPTIONS as DEPLOY
-from .options import ROUTERS, BadOption
+from .options import ROUTERS, BadOption, router_at
 
+# What says how services are reached, as it does for their deploy.
+AS_DEPLOYED = (
+    *("address", "health_timeout", "router", *ROUTERS[1:], "api_url"),
+    *("router_validate_certs", "router_ca_path", "router_timeout"),
+)
 OPTIONS: dict[str, dict[str, Any]] = {
     "services": {"type": "list", "elements": "str", "default": []},
     "exclude": {"type": "list", "elements": "str", "default": []},
     "instances": {"type": "dict", "default": {}},
     "health_paths": {"type": "dict", "default": {}},
-    "health_timeout": {"type": "float", "default": 60.0},
-    "address": {"type": "str"},
     "addresses": {"type": "dict", "default": {}},
-    **{name: DEPLOY[name] for name in ("router", *ROUTERS[1:])},
-    "api_url": {"type": "str"},
-    "router_validate_certs": {"type": "bool", "default": True},
-    "router_ca_path": {"type": "path"},
-    "router_timeout": {"type": "float", "default": 30.0},
+    **{name: DEPLOY[name] for name in AS_DEPLOYED},
     "exclusive": {"type": "bool", "default": False},
     **ENGINE_OPTIONS,
 }
@@ -165,11 +163,8 @@ def router_of(params: Mapping[str, Any]) -> Router | None:
     """
     if not params["router"]:
         return None
-    if params["router_timeout"] <= 0:
-        raise BadOption("router_timeout must be more than 0 seconds")
     check_url(params["api_url"])
-    own = {name: params[f"router_{name}"] for name in ("validate_certs", "ca_path", "timeout")}
-    return make_router({**params, **own})
+    return router_at(params)
 
 
 def counts_of(given: Mapping[str, Any]) -> dict[str, int]:

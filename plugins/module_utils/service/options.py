@@ -303,25 +303,17 @@ def routing_of(params: Mapping[str, Any], wanted: Wanted) -> Routing | None:
     if params["prove_fields"] and not params["prove_path"]:
         raise BadOption("prove_fields needs prove_path, or nothing would be proved")
     check_least(params, "prove_count", 1, kind=BadOption)
-    tls: dict[str, Any] = {
-        "validate_certs": params["router_validate_certs"],
-        "ca_path": params["router_ca_path"],
-    }
-    if params["router_timeout"] <= 0:
-        raise BadOption("router_timeout must be more than 0 seconds")
-    router = router_of(
-        {
-            **params,
-            "validate_certs": tls["validate_certs"],
-            "ca_path": tls["ca_path"],
-            "timeout": params["router_timeout"],
-        }
-    )
+    router = router_at(params)
     if wanted.state in CANARY_STATES:
         as_canary(router)
     proof = tried = None
     if params["prove_path"] and not wanted.absent:
-        http = Http(router.entrance(wanted.route), host_header=params["host_header"], **tls)
+        http = Http(
+            router.entrance(wanted.route),
+            host_header=params["host_header"],
+            validate_certs=params["router_validate_certs"],
+            ca_path=params["router_ca_path"],
+        )
         fields = {name: text_of(value) for name, value in params["prove_fields"].items()}
         # They may be those of the release that is refused.
         expected = Expectation(
@@ -336,6 +328,17 @@ def routing_of(params: Mapping[str, Any], wanted: Wanted) -> Routing | None:
     # Before anything is started: only the port is not known yet.
     routing.check_targets([url_at(wanted.address, LAST_PORT)])
     return routing
+
+
+def router_at(params: Mapping[str, Any]) -> Router:
+    """Return the router of options whose names begin with ``router_``.
+
+    :raises DeliveryError: an option cannot be used.
+    """
+    if params["router_timeout"] <= 0:
+        raise BadOption("router_timeout must be more than 0 seconds")
+    own = {name: params[f"router_{name}"] for name in ("validate_certs", "ca_path", "timeout")}
+    return router_of({**params, **own})
 
 
 def _asking(router: Router) -> dict[str, str]:
