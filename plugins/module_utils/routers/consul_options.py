@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..http import Http, check_url
-from .consul import Consul
 from .kv_options import given_of, kv_options, kv_router_of
-from .kv_router import KvRouter
+
+if TYPE_CHECKING:
+    from .consul import Consul
+    from .kv_router import KvRouter
 
 
 def consul_spec() -> dict[str, Any]:
@@ -41,6 +43,9 @@ def consul_store(given: Mapping[str, Any], timeout: float) -> Consul:
 
     :raises DeliveryError: an option cannot be used.
     """
+    # Loaded only where it is the router: each start of a module compiles what it imports.
+    from .consul import Consul
+
     http = Http(
         check_url(given["address"], "consul.address"),
         validate_certs=given["validate_certs"],

@@ -7,13 +7,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DeliveryError
 from ..http import Http, check_url
-from .etcd import Etcd
 from .kv_options import given_of, kv_options, kv_router_of
-from .kv_router import KvRouter
+
+if TYPE_CHECKING:
+    from .etcd import Etcd
+    from .kv_router import KvRouter
 
 
 def etcd_spec() -> dict[str, Any]:
@@ -47,6 +49,9 @@ def etcd_store(given: Mapping[str, Any], timeout: float) -> Etcd:
         raise DeliveryError("etcd.endpoints must name one member of etcd at least")
     if bool(given["user"]) != bool(given["password"]):
         raise DeliveryError("etcd.user and etcd.password are needed together, or neither")
+    # Loaded only where it is the router: each start of a module compiles what it imports.
+    from .etcd import Etcd
+
     members = [
         Http(
             check_url(endpoint, "etcd.endpoints"),

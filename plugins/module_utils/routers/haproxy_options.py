@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DeliveryError
 from ..http import check_url
-from .haproxy import HaProxy
-from .haproxy_runtime import Runtime
+
+if TYPE_CHECKING:
+    from .haproxy import HaProxy
 
 
 def haproxy_spec() -> dict[str, Any]:
@@ -47,6 +48,10 @@ def haproxy_of(params: Mapping[str, Any]) -> HaProxy:
     # It is a word of a command of HAProxy's.
     if not name.isascii() or not name.isprintable() or any(sign in name for sign in " ;\\"):
         raise DeliveryError(f"haproxy.map {name!r} cannot be the name of a map")
+    # Loaded only where it is the router: each start of a module compiles what it imports.
+    from .haproxy import HaProxy
+    from .haproxy_runtime import Runtime
+
     map_file = Path(given["map_file"] or name)
     return HaProxy(
         Runtime(given["socket"], params["timeout"]),

@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DeliveryError
 from ..http import check_url
-from .kv_model import Health, Keys, check_name
-from .kv_router import KvRouter
-from .kv_store import Store
+
+if TYPE_CHECKING:
+    from .kv_router import KvRouter
+    from .kv_store import Store
 
 
 def kv_options() -> dict[str, Any]:
@@ -44,6 +45,10 @@ def kv_router_of(
         raise DeliveryError(f"router {name} needs the address at which clients reach the service")
     if not 0 < given["follow_timeout"] < float("inf"):
         raise DeliveryError(f"{name}.follow_timeout must be more than 0 seconds, and not endless")
+    # Loaded only where it is the router: each start of a module compiles what it imports.
+    from .kv_model import Health, Keys, check_name
+    from .kv_router import KvRouter
+
     return KvRouter(
         store,
         Keys(given["prefix"]),

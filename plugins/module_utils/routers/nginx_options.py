@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DeliveryError
 from ..http import check_url
-from .nginx import Nginx
-from .nginx_config import Header
-from .nginx_process import NginxProcess
+
+if TYPE_CHECKING:
+    from .nginx import Nginx
 
 
 def nginx_spec() -> dict[str, Any]:
@@ -46,6 +46,11 @@ def nginx_of(params: Mapping[str, Any]) -> Nginx:
         raise DeliveryError("router nginx needs the address at which clients reach the service")
     if given["container"].startswith("-"):
         raise DeliveryError(f"nginx.container {given['container']!r} cannot be a container's name")
+    # Loaded only where it is the router: each start of a module compiles what it imports.
+    from .nginx import Nginx
+    from .nginx_config import Header
+    from .nginx_process import NginxProcess
+
     process = NginxProcess(
         [given["program"]],
         given["conf"],
