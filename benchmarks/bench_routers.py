@@ -82,7 +82,7 @@ class Size:
     slow: float
 
 
-WHOLE = Size(services=4, switches=52, rival_switches=5, requests=32_000, rate=170, slow=3.0)
+WHOLE = Size(services=4, switches=52, rival_switches=5, requests=64_000, rate=170, slow=3.0)
 QUICK = Size(services=2, switches=3, rival_switches=2, requests=0, rate=50, slow=0.5)
 
 
