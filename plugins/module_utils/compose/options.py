@@ -15,17 +15,15 @@ from ..engine.options import Connection
 from ..errors import DeliveryError, enumerate_words
 from ..given import check_least, check_paths, check_seconds, text_of
 from ..http import Http
-from ..routers.options import router_of, router_specs
+from ..routers.host_options import HOST_ROUTERS, host_router_specs, router_from
 from .cli import Compose
 from .project import Project
 from .routing import Checks, Entrance, Routing
 
-# Those whose targets are addresses of an engine's containers.
-ROUTERS = ("registry", "haproxy", "nginx", "etcd", "consul")
 # Options beside ``router``: how those are reached that have more to be told.
-ROUTER_SPECS = {name: spec for name, spec in router_specs().items() if name in ROUTERS}
+ROUTER_SPECS = host_router_specs()
 ROUTER_OPTIONS: dict[str, dict[str, Any]] = {
-    "name": {"type": "str", "choices": list(ROUTERS), "default": "registry"},
+    "name": {"type": "str", "choices": list(HOST_ROUTERS), "default": "registry"},
     "api_url": {"type": "str", "required": True},
     "services": {
         "type": "list",
@@ -104,7 +102,7 @@ def routing_of(
 
     own = {name: params.get(name) for name in ROUTER_SPECS}
     return Routing(
-        router=router_of({**given, **own, "router": given["name"]}),
+        router=router_from(HOST_ROUTERS, {**given, **own, "router": given["name"]}),
         entrances=entrances,
         address=given["address"] or connection.address,
         checks=Checks(**{f.name: given[f.name] for f in fields(Checks)}),

@@ -4,12 +4,12 @@
 
 """The routers that there are, and what a module's options make of them.
 
-A further router is one file beside this one and one row in ``ROUTERS``.
+A further router is one file beside this one and one row in ``ROUTERS`` or ``HOST_ROUTERS``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..errors import DeliveryError
@@ -18,44 +18,16 @@ from ..http import Http
 from ..probe import Expectation
 from .alb_options import alb_of, alb_spec
 from .base import Preparing, Router, checked_target, normal
-from .consul_options import consul_of, consul_spec
-from .etcd_options import etcd_of, etcd_spec
-from .haproxy_options import haproxy_of, haproxy_spec
-from .nginx_options import nginx_of, nginx_spec
+from .host_options import HOST_ROUTERS, Table, host_router_specs, router_from
 from .plan import Wanted
-from .registry import Registry
 from .switch import Check, RouteChange
 
-
-def registry_of(params: dict[str, Any]) -> Router:
-    """Return the demo proxy's registry."""
-    if not params["api_url"]:
-        raise DeliveryError("router registry needs api_url")
-    http = Http(
-        params["api_url"], validate_certs=params["validate_certs"], ca_path=params["ca_path"]
-    )
-    return Registry(http, params["timeout"])
-
-
-ROUTERS: dict[str, Callable[[dict[str, Any]], Router]] = {
-    "registry": registry_of,
-    "alb": alb_of,
-    "haproxy": haproxy_of,
-    "nginx": nginx_of,
-    "etcd": etcd_of,
-    "consul": consul_of,
-}
+ROUTERS: Table = {**HOST_ROUTERS, "alb": alb_of}
 
 
 def router_specs() -> dict[str, Any]:
     """Return the options of the routers that have one of their own, for an argument spec."""
-    return {
-        "alb": alb_spec(),
-        "haproxy": haproxy_spec(),
-        "nginx": nginx_spec(),
-        "etcd": etcd_spec(),
-        "consul": consul_spec(),
-    }
+    return {"alb": alb_spec(), **host_router_specs()}
 
 
 def router_of(params: dict[str, Any]) -> Router:
@@ -63,9 +35,7 @@ def router_of(params: dict[str, Any]) -> Router:
 
     :raises DeliveryError: an option cannot be used.
     """
-    if params["timeout"] <= 0:
-        raise DeliveryError(f"timeout must be more than 0 seconds, not {params['timeout']:g}")
-    return ROUTERS[params["router"]](params)
+    return router_from(ROUTERS, params)
 
 
 def change_of(params: dict[str, Any]) -> RouteChange:

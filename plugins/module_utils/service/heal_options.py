@@ -16,17 +16,18 @@ from ..errors import DeliveryError, Interrupted
 from ..given import check_least, check_paths, check_seconds
 from ..http import check_url
 from ..routers.base import Router
+from ..routers.host_options import HOST_ROUTERS, host_router_specs
 from .heal import Heal
 from .heal_engine import Ward
 from .heal_model import Standing, instance_of
 from .heal_plan import live_release
 from .model import SPARE
 from .options import OPTIONS as DEPLOY
-from .options import ROUTERS, BadOption, router_at
+from .options import BadOption, router_at
 
 # What says how services are reached, as it does for their deploy.
 AS_DEPLOYED = (
-    *("address", "health_timeout", "router", *ROUTERS[1:], "api_url"),
+    *("address", "health_timeout", "router", *host_router_specs(), "api_url"),
     *("router_validate_certs", "router_ca_path", "router_timeout"),
 )
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -40,7 +41,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     **ENGINE_OPTIONS,
 }
 REQUIRED_IF = [
-    *(("router", name, ["api_url"]) for name in ROUTERS),
+    *(("router", name, ["api_url"]) for name in HOST_ROUTERS),
     ("router", "etcd", ["etcd"]),
 ]
 

@@ -21,7 +21,7 @@ from ..http import Http
 from ..probe import Expectation
 from ..routers.base import Router
 from ..routers.canary import MAX_WEIGHT, CanaryRouter, as_canary
-from ..routers.options import router_of, router_specs
+from ..routers.host_options import HOST_ROUTERS, host_router_specs, router_from
 from ..routers.registry import NAME as ROUTE_NAME
 from ..routers.switch import Check
 from .containers import Engine
@@ -42,9 +42,6 @@ from .model import (
 from .observe import Observer
 from .routing import Routing
 from .testing import Tests
-
-# Those whose targets are addresses that an engine publishes.
-ROUTERS = ("registry", "haproxy", "nginx", "etcd", "consul")
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "name": {"type": "str"},
@@ -83,8 +80,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "test_environment": {"type": "dict", "default": {}, "no_log": True},
     "test_network": {"type": "str", "default": "host"},
     "test_timeout": {"type": "float", "default": 300.0},
-    "router": {"type": "str", "choices": list(ROUTERS)},
-    **{name: spec for name, spec in router_specs().items() if name in ROUTERS},
+    "router": {"type": "str", "choices": list(HOST_ROUTERS)},
+    **host_router_specs(),
     "api_url": {"type": "str"},
     "route": {"type": "str"},
     "router_required": {"type": "bool", "default": True},
@@ -110,7 +107,7 @@ REQUIRED_IF = [
     ("state", PRESENT, ["image", "container_port"]),
     ("state", STAGED, ["image", "container_port"]),
     ("state", CANARY, ["weight"]),
-    *(("router", name, ["api_url"]) for name in ROUTERS),
+    *(("router", name, ["api_url"]) for name in HOST_ROUTERS),
     ("router", "etcd", ["etcd"]),
 ]
 OPTIONS_TOGETHER = [
@@ -338,7 +335,7 @@ def router_at(params: Mapping[str, Any]) -> Router:
     if params["router_timeout"] <= 0:
         raise BadOption("router_timeout must be more than 0 seconds")
     own = {name: params[f"router_{name}"] for name in ("validate_certs", "ca_path", "timeout")}
-    return router_of({**params, **own})
+    return router_from(HOST_ROUTERS, {**params, **own})
 
 
 def _asking(router: Router) -> dict[str, str]:
