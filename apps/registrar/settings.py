@@ -75,13 +75,14 @@ class Settings:
     follow_timeout: float
     health_path: str
     ca_path: Path | None
+    client_cert: tuple[Path, Path] | None
 
     def watch(self, store: Store, pool: ThreadPoolExecutor) -> Watch:
         """What tells of changes in *store*."""
         if isinstance(store, Consul):
             return ConsulWatch(store, self.keys.root, self.ca_path)
         assert isinstance(store, Etcd)
-        return EtcdWatch(store, self.keys.root, self.ca_path, pool)
+        return EtcdWatch(store, self.keys.root, (self.ca_path, self.client_cert), pool)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -109,6 +110,8 @@ def parser(listen: str) -> argparse.ArgumentParser:
     it.add_argument("--prefix", default="/delivery", help="what the names of all keys begin with")
     it.add_argument("--ca", type=Path, help="CA certificates to trust for etcd or Consul")
     it.add_argument("--etcd-user", help="the password is in REGISTRAR_ETCD_PASSWORD")
+    it.add_argument("--etcd-cert", type=Path, help="a certificate to show to etcd's members")
+    it.add_argument("--etcd-key", type=Path, help="its key; by default in the same file")
     it.add_argument("--router", choices=sorted(ROUTERS), default="haproxy")
     it.add_argument(
         "--router-option",
@@ -178,6 +181,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
             given.follow_timeout,
             given.health_path,
             given.ca,
+            (given.etcd_cert, given.etcd_key or given.etcd_cert) if given.etcd_cert else None,
         )
         # What cannot be used is to be said now.
         settings.store()
@@ -188,7 +192,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
 
 
 def _store(given: argparse.Namespace) -> Callable[[], Store]:
-    tls = {"validate_certs": True, "ca_path": str(given.ca) if given.ca else None}
+    tls = {"validate_certs": True, "ca_path": _text(given.ca)}
     if given.consul:
         token = os.environ.get("REGISTRAR_CONSUL_TOKEN", "")
         consul = {"address": given.consul, "token": token, **tls}
@@ -197,7 +201,12 @@ def _store(given: argparse.Namespace) -> Callable[[], Store]:
     if given.etcd_user and not password:
         raise BadSettings("--etcd-user needs the password in REGISTRAR_ETCD_PASSWORD.")
     etcd = {"endpoints": given.etcd, "user": given.etcd_user, "password": password, **tls}
+    etcd.update(client_cert=_text(given.etcd_cert), client_key=_text(given.etcd_key))
     return lambda: etcd_store(etcd, STORE_SECONDS)
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path else None
 
 
 def _router_options(name: str, spec: dict[str, Any], given: list[str]) -> dict[str, Any]:

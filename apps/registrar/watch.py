@@ -25,6 +25,9 @@ AGAIN = 0.5
 CONNECT = 3.0
 CONSUL_WAITS = 30
 
+# CA certificates, and a certificate of our own with its key, where there are such.
+Trust = tuple[Path | None, tuple[Path, Path] | None]
+
 
 class Watch(Protocol):
     """Watches one prefix."""
@@ -36,12 +39,10 @@ class Watch(Protocol):
 class EtcdWatch:
     """A stream of changes, of each member in turn."""
 
-    def __init__(
-        self, store: Etcd, prefix: str, ca_path: Path | None, pool: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, store: Etcd, prefix: str, trust: Trust, pool: ThreadPoolExecutor) -> None:
         self._store = store
         self._prefix = prefix
-        self._ca_path = ca_path
+        self._trust = trust
         self._pool = pool
         self._turn = 0
 
@@ -54,7 +55,7 @@ class EtcdWatch:
         headers = await loop.run_in_executor(self._pool, self._store.headers)
         body = json.dumps({"create_request": range_of(self._prefix)})
         async with client.post(
-            f"{url}/v3/watch", data=body, headers=headers, **tls_of(url, self._ca_path)
+            f"{url}/v3/watch", data=body, headers=headers, **tls_of(url, *self._trust)
         ) as answer:
             answer.raise_for_status()
             # The first message says that the watch stands, from when on nothing is missed.
@@ -103,8 +104,12 @@ async def watch(it: Watch, changed: Callable[[], None]) -> None:
             await asyncio.sleep(AGAIN)
 
 
-def tls_of(url: str, ca_path: Path | None) -> dict[str, Any]:
-    """Whom to trust, as aiohttp takes it."""
+def tls_of(url: str, ca_path: Path | None, own: tuple[Path, Path] | None = None) -> dict[str, Any]:
+    """Whom to trust and who we are, as aiohttp takes it."""
     if not url.startswith("https:"):
         return {}
-    return {"ssl": ssl.create_default_context(cafile=ca_path)}
+    context = ssl.create_default_context(cafile=ca_path)
+    if own is not None:
+        # With an empty password for a key that has one, or Python would ask a person for it.
+        context.load_cert_chain(*own, password="")
+    return {"ssl": context}

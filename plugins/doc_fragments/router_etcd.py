@@ -40,6 +40,15 @@ options:
         description:
           - The password of O(etcd.user).
         type: str
+      client_cert:
+        description:
+          - The file of a certificate to show to the members, where they ask for one
+            (C(--client-cert-auth)). It lies where the module runs.
+        type: path
+      client_key:
+        description:
+          - The file of its key, without a password. By default it is in O(etcd.client_cert) too.
+        type: path
       validate_certs:
         description:
           - Whether to check the TLS certificates of the members.

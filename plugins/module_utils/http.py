@@ -181,6 +181,7 @@ class Http:
     :param base_url: where to connect to; paths are appended to it.
     :param host_header: the virtual host to ask for, where it is not the address's own.
     :param ca_path: a file or folder of CA certificates to trust instead of the system's.
+    :param client_cert: the files of our own certificate and of its key, to show by TLS.
     :param headers: sent with every request; may hold secrets, and is never shown.
     """
 
@@ -192,6 +193,7 @@ class Http:
     retry_wait: float = 0.5
     rate_wait: float = 5.0
     calls: int = 0
+    client_cert: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         self.base_url = check_url(self.base_url)
@@ -200,10 +202,14 @@ class Http:
                 raise HttpError(f"the value for {header} has characters that no header can carry")
         if self.ca_path and not Path(self.ca_path).exists():
             raise HttpError(f"ca_path does not exist: {self.ca_path}")
+        for path in self.client_cert or ():
+            if not Path(path).is_file():
+                raise HttpError(f"the client certificate needs a file that is not there: {path}")
         if not self.validate_certs:
             # Asked for, so a warning for each request would only hide others.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._session = _host_session(host_name(self.host_header) if self.host_header else "")
+        self._session.cert = self.client_cert
 
     @property
     def name(self) -> str:

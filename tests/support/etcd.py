@@ -22,6 +22,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_mode
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_router import KvRouter
 from tests.support.apps import AppProcess, start_app
+from tests.support.certificates import Authority
 from tests.support.plays import ROOT
 from tests.support.router_daemon import Daemon, free_port, program
 from tests.support.waiting import eventually
@@ -33,12 +34,22 @@ BEATS = ["--heartbeat-interval", "100", "--election-timeout", "1000"]
 
 
 class Member:
-    """One member of an etcd."""
+    """One member of an etcd.
 
-    def __init__(self, folder: Path, name: str) -> None:
+    :param authority: where it is given, only those are let in who show a certificate of it.
+    """
+
+    def __init__(self, folder: Path, name: str, authority: Authority | None = None) -> None:
         self.name = name
         self.folder = folder
-        self.url = f"http://127.0.0.1:{free_port()}"
+        self.url = f"{'https' if authority else 'http'}://127.0.0.1:{free_port()}"
+        self.tls: list[str] = []
+        self.trust: dict[str, Any] = {}
+        if authority is not None:
+            own = str(authority.issue("127.0.0.1"))
+            self.trust = {"verify": str(authority.path), "cert": own}
+            self.tls = ["--cert-file", own, "--key-file", own, "--client-cert-auth"]
+            self.tls += ["--trusted-ca-file", str(authority.path)]
         self.peer = f"http://127.0.0.1:{free_port()}"
         self.daemon: Daemon | None = None
 
@@ -51,6 +62,7 @@ class Member:
                 *("--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer),
                 *("--initial-cluster", cluster, "--initial-cluster-token", str(self.folder)),
                 *("--logger", "zap", "--log-level", "warn", "--unsafe-no-fsync", *BEATS),
+                *self.tls,
             ],
             self.folder / f"{self.name}.log",
             lambda: True,
@@ -58,7 +70,7 @@ class Member:
 
     def healthy(self) -> bool:
         try:
-            health = requests.get(f"{self.url}/health", timeout=5).json()
+            health = requests.get(f"{self.url}/health", timeout=5, **self.trust).json()
             return bool(health.get("health") == "true")
         except (requests.RequestException, ValueError):
             return False
@@ -82,8 +94,8 @@ class Member:
 class EtcdServer:
     """An etcd of so many members."""
 
-    def __init__(self, folder: Path, count: int = 1) -> None:
-        self.members = [Member(folder, f"m{number}") for number in range(count)]
+    def __init__(self, folder: Path, count: int = 1, authority: Authority | None = None) -> None:
+        self.members = [Member(folder, f"m{number}", authority) for number in range(count)]
         self._cluster = ",".join(f"{member.name}={member.peer}" for member in self.members)
 
     @property
@@ -110,7 +122,9 @@ class EtcdServer:
             member.kill()
 
     def store(self, timeout: float = 20, urls: Sequence[str] = ()) -> Etcd:
-        return Etcd([Http(url) for url in urls or self.urls], timeout)
+        trust = self.members[0].trust
+        own = {"ca_path": trust["verify"], "client_cert": (trust["cert"],) * 2} if trust else {}
+        return Etcd([Http(url, **own) for url in urls or self.urls], timeout)
 
     def router(
         self, url: str, *, health: str = "/health", follow_timeout: float = 30, **options: Any
@@ -130,10 +144,12 @@ class EtcdServer:
 
 
 @contextmanager
-def etcd_server(folder: Path, count: int = 1) -> Iterator[EtcdServer]:
+def etcd_server(
+    folder: Path, count: int = 1, authority: Authority | None = None
+) -> Iterator[EtcdServer]:
     """A running etcd."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = EtcdServer(folder, count)
+    server = EtcdServer(folder, count, authority)
     try:
         server.start()
         yield server

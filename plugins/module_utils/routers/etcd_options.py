@@ -26,6 +26,9 @@ def etcd_spec() -> dict[str, Any]:
             "endpoints": {"type": "list", "elements": "str", "required": True},
             "user": {"type": "str"},
             "password": {"type": "str", "no_log": True},
+            "client_cert": {"type": "path"},
+            # The path is no secret, and what is in the file is never read by us.
+            "client_key": {"type": "path", "no_log": False},
             **kv_options(),
         },
     }
@@ -49,6 +52,9 @@ def etcd_store(given: Mapping[str, Any], timeout: float) -> Etcd:
         raise DeliveryError("etcd.endpoints must name one member of etcd at least")
     if bool(given["user"]) != bool(given["password"]):
         raise DeliveryError("etcd.user and etcd.password are needed together, or neither")
+    own = given.get("client_cert")
+    if given.get("client_key") and not own:
+        raise DeliveryError("etcd.client_key is needed only with etcd.client_cert")
     # Loaded only where it is the router: each start of a module compiles what it imports.
     from .etcd import Etcd
 
@@ -57,6 +63,7 @@ def etcd_store(given: Mapping[str, Any], timeout: float) -> Etcd:
             check_url(endpoint, "etcd.endpoints"),
             validate_certs=given["validate_certs"],
             ca_path=given["ca_path"],
+            client_cert=(own, given.get("client_key") or own) if own else None,
         )
         for endpoint in given["endpoints"]
     ]
