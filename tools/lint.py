@@ -164,7 +164,6 @@ def lanes() -> list[list[Check]]:
         [
             Check("ansible-test sanity", (*sanity, *rest)),
             Check("ansible-test units", ("ansible-test", "units", *here)),
-            Check("ansible-lint", ("ansible-lint", "--profile", "production", "--offline")),
             Check("antsibull-docs", docs),
             Check("antsibull-changelog", ("antsibull-changelog", "lint")),
         ],
@@ -175,6 +174,7 @@ def lanes() -> list[list[Check]]:
             *apps,
             Check("mypy tools", ("mypy", config, *own)),
             Check("ansible-test sanity, slow ones", (*sanity, *chosen)),
+            Check("ansible-lint", ("ansible-lint", "--profile", "production", "--offline")),
         ],
     ]
 
