@@ -34,6 +34,17 @@ REHEARSE = "playbooks/portal_test_deploy.yml"
 BACKUP = "playbooks/portal_backup.yml"
 RESTORE = "playbooks/portal_restore.yml"
 REDEPLOY = "Replace what changed"
+IMAGES = {
+    "haproxy": "immutable-test/haproxy:latest",
+    "portal-api": "immutable-test/portal:latest",
+    "portal-api-data-dynamic": "immutable-test/portal:latest",
+    **dict.fromkeys(
+        ("portal-kong-adapter", "portal-mailer", "portal-chatbot"),
+        "immutable-test/webhook-listener:latest",
+    ),
+    "kong": "immutable-test/gateway:latest",
+    "kong-database": "immutable-test/postgres:latest",
+}
 ENDED = {"portal-api-data-static", "portal-api-data-dynamic"}
 RUNNING = {
     "haproxy",
@@ -60,8 +71,8 @@ def stack(
     folder = tmp_path_factory.mktemp("portal")
     static = static_with(folder / "static")
     stack = Stack(engine, folder / "lab", prefix, {"portal_compose_static_src": str(static)})
-    stack.play(UPDATE).ok()
-    stack.play(RESTORE, **from_archive(ARCHIVE)).ok()
+    for result in stack.plays((UPDATE, {}), (RESTORE, from_archive(ARCHIVE))):
+        result.ok()
     yield stack
     for output in stack.outputs:
         assert KEY not in output
@@ -125,16 +136,59 @@ def test_secrets_are_in_one_private_file_and_in_those_containers_that_need_them(
         assert KEY not in str(config["Cmd"]) + str(config["Entrypoint"]) + str(config["Labels"])
 
 
-def test_a_second_run_and_a_check_change_nothing(stack: Stack, tmp_path: Path) -> None:
+def test_a_second_run_and_what_is_refused_change_nothing(stack: Stack, tmp_path: Path) -> None:
+    user = stack.sign_up("standing")
+    broken = tmp_path / "broken.tgz.enc"
+    broken.write_bytes(ARCHIVE.read_bytes()[:-1] + b"x")
+    here = {"portal_compose_api_url": stack.url(), "portal_compose_restore_src": str(broken)}
+    whole = from_archive(ARCHIVE)["portal_compose_restore_sha256"]
+    # Nobody listens there.
+    away = "127.0.0.1:9"
+    images = {**IMAGES, "portal": f"{away}/{stack.prefix}/portal-web:new"}
     before = (stack.ids(), files_of(stack))
     began = now()
-    assert not stack.play(UPDATE).ok().changed
-    changed = static_with(tmp_path / "static", "added")
-    check = stack.play(UPDATE, check=True, diff=True, portal_compose_static_src=str(changed)).ok()
-    assert check.task(REDEPLOY).changed
-    assert "portal-api-data-static" in check.stdout
+    again, *bad = stack.plays(
+        (UPDATE, {}),
+        (COMPONENTS, {"portal_compose_images": images}),
+        (RESTORE, here),
+        (RESTORE, {**here, "portal_compose_restore_sha256": whole}),
+        (RESTORE, {**here, "portal_compose_restore_sha256": "abc"}),
+        (RESTORE, {**here, **from_archive(broken)}),
+    )
+    assert not again.ok().changed
+    said = (away, "Give it as", "SHA-256", "not a SHA-256", "")
+    for result, words in zip(bad, said, strict=True):
+        assert result.rc != 0
+        assert words in result.failures[-1].msg
     assert stack.events(began, now()) == []
     assert (stack.ids(), files_of(stack)) == before
+    assert stack.has_user(user)
+    assert not stack.ask("/health").json()["locked"]
+
+
+def test_a_check_changes_nothing(stack: Stack, tmp_path: Path) -> None:
+    user = stack.sign_up("checked")
+    before = (stack.ids(), files_of(stack))
+    began = now()
+    changed = {"portal_compose_static_src": str(static_with(tmp_path / "static", "added"))}
+    update, rehearsal, backup, restore = stack.plays(
+        (UPDATE, changed),
+        (REHEARSE, changed),
+        (BACKUP, {}),
+        (RESTORE, from_archive(ARCHIVE)),
+        check=True,
+        diff=True,
+    )
+    assert update.ok().task(REDEPLOY).changed
+    assert "portal-api-data-static" in update.stdout
+    rehearsal.ok().task("Prove without a change that the live portal could be exported")
+    assert "Would write" in backup.ok().task("Say where it is").msg
+    assert "Would restore" in restore.ok().task("Say what was restored").msg
+    assert stack.events(began, now()) == []
+    assert (stack.ids(), files_of(stack)) == before
+    assert stack.projects == [stack.prefix]
+    assert not (project_dir(stack) / "backups").exists()
+    assert stack.has_user(user)
 
 
 def test_a_new_static_configuration_keeps_the_data_and_touches_only_what_uses_it(
@@ -159,52 +213,36 @@ def test_a_configuration_that_does_not_fit_is_named_and_the_previous_one_put_bac
 ) -> None:
     user = stack.sign_up("refusal")
     before = (stack.ids(), stack.apis(), files_of(stack))
-    result = stack.play(UPDATE, portal_compose_static_src=str(STATIC / "static-incompatible"))
-    assert result.rc != 0
-    message = result.failures[-1].msg
+    refused, again = stack.plays(
+        (UPDATE, {"portal_compose_static_src": str(STATIC / "static-incompatible")}), (UPDATE, {})
+    )
+    assert refused.rc != 0
+    message = refused.failures[-1].msg
     assert "The portal refused to start" in message
     assert "(API brilliant, plan basic)" in message
     assert "answers at" in message
+    # Nor is the refused image what the next run takes.
+    assert not again.ok().changed
     assert (stack.ids(), stack.apis(), files_of(stack)) == before
     assert stack.has_user(user)
-    # Nor is the refused image what the next run takes.
-    assert not stack.play(UPDATE).ok().changed
 
 
-def test_components_are_pulled_first_and_only_those_that_changed_are_replaced(
-    stack: Stack, tmp_path: Path
-) -> None:
+def test_only_those_components_that_changed_are_replaced(stack: Stack, tmp_path: Path) -> None:
     before = stack.ids()
-    images = {
-        "haproxy": "immutable-test/haproxy:latest",
-        "portal-api": "immutable-test/portal:latest",
-        "portal-api-data-dynamic": "immutable-test/portal:latest",
-        **dict.fromkeys(
-            ("portal-kong-adapter", "portal-mailer", "portal-chatbot"),
-            "immutable-test/webhook-listener:latest",
-        ),
-        "kong": "immutable-test/gateway:latest",
-        "kong-database": "immutable-test/postgres:latest",
-    }
-    # Nobody listens there.
-    away = {**images, "portal": f"127.0.0.1:9/{stack.prefix}/portal-web:new"}
-    began = now()
-    failed = stack.play(COMPONENTS, portal_compose_images=away)
-    assert failed.rc != 0
-    assert "127.0.0.1:9" in failed.failures[-1].msg
-    assert stack.events(began, now()) == []
     (tmp_path / "Dockerfile").write_text("FROM immutable-test/portal-web:latest\nLABEL new=1\n")
     new = build(tmp_path, f"{stack.prefix}/portal-web:new")
+    # Given so that the playbook cannot have it pulled: it is here only.
     here: dict[str, Any] = {
-        "portal_compose_images": {**images, "portal": new},
+        "portal_compose_images": {**IMAGES, "portal": new},
         "portal_compose_pull": "never",
     }
-    stack.play(COMPONENTS, **here).ok()
+    stack.settings.update(here)
+    first, again = stack.plays((COMPONENTS, {}), (COMPONENTS, {}))
+    assert first.ok().changed
+    assert not again.ok().changed
     after = stack.ids()
     assert {name for name in before if before[name] != after[name]} == {"portal"}
     assert stack.ask("/", PORTAL_HOST).status_code == 200
-    assert not stack.play(COMPONENTS, **here).ok().changed
-    stack.settings.update(here)
 
 
 def test_a_rehearsal_leaves_the_live_portal_as_it_was(stack: Stack, tmp_path: Path) -> None:
@@ -215,12 +253,13 @@ def test_a_rehearsal_leaves_the_live_portal_as_it_was(stack: Stack, tmp_path: Pa
         "portal_compose_static_src": str(static_with(tmp_path / "static", "added", "more")),
         "portal_compose_test_checks": [{"path": f"/users/{user}"}, {"path": "/users/1"}],
     }
-    stack.play(REHEARSE, check=True, **good).ok()
-    assert stack.projects == [stack.prefix]
-    assert stack.play(REHEARSE, **good).ok().changed
-    bad = stack.play(REHEARSE, portal_compose_static_src=str(STATIC / "static-incompatible"))
-    assert bad.rc != 0
-    assert "API 'brilliant' with plan 'basic'" in bad.output
+    passed, failed = stack.plays(
+        (REHEARSE, good),
+        (REHEARSE, {"portal_compose_static_src": str(STATIC / "static-incompatible")}),
+    )
+    assert passed.ok().changed
+    assert failed.rc != 0
+    assert any("API 'brilliant' with plan 'basic'" in failure.msg for failure in failed.failures)
     assert stack.projects == [stack.prefix]
     assert (stack.ids(), stack.ask("/counts").json(), files_of(stack)) == before
     assert not stack.ask("/health").json()["locked"]
@@ -229,14 +268,8 @@ def test_a_rehearsal_leaves_the_live_portal_as_it_was(stack: Stack, tmp_path: Pa
     assert not [name for name in left if name.startswith(f"{stack.prefix}-test")]
 
 
-def test_backups_are_kept_so_many_and_restored_whole_or_not_at_all(stack: Stack) -> None:
+def test_backups_are_kept_so_many_and_restored_whole(stack: Stack) -> None:
     folder = project_dir(stack) / "backups"
-    assert (
-        stack.play(BACKUP, check=True)
-        .ok()
-        .task("Export the portal, decrypt and read the archive, and let users write again at once")
-    )
-    assert not folder.exists()
     old = stack.sign_up("saved")
     stack.play(BACKUP).ok()
     first = next(folder.glob("*.tgz.enc"))
@@ -247,31 +280,14 @@ def test_backups_are_kept_so_many_and_restored_whole_or_not_at_all(stack: Stack)
     kept.write_bytes(first.read_bytes())
     checksum = Path(f"{first}.sha256").read_text().split()[0]
 
-    stack.play(RESTORE, check=True).ok()
-    assert stack.has_user(new)
-    stack.play(BACKUP, portal_compose_backup_keep=1).ok()
+    # The newest is what is restored where none is given, and it has both.
+    backup, restored = stack.plays((BACKUP, {"portal_compose_backup_keep": 1}), (RESTORE, {}))
+    assert backup.ok().changed
     assert not first.exists()
-    assert len(list(folder.glob(f"{stack.prefix}-*.tgz.enc"))) == 1
-
-    broken = first.with_name("broken.tgz.enc")
-    broken.write_bytes(kept.read_bytes()[:-1] + b"x")
-    said: dict[str, dict[str, Any]] = {
-        "Give it as": {"portal_compose_restore_src": str(kept)},
-        "SHA-256": {
-            "portal_compose_restore_src": str(broken),
-            "portal_compose_restore_sha256": checksum,
-        },
-        "not a SHA-256": {
-            "portal_compose_restore_src": str(kept),
-            "portal_compose_restore_sha256": "abc",
-        },
-        "": from_archive(broken),
-    }
-    for words, bad in said.items():
-        result = stack.play(RESTORE, **bad)
-        assert result.rc != 0
-        assert words in result.failures[-1].msg
-        assert stack.has_user(new)
+    (newest,) = folder.glob(f"{stack.prefix}-*.tgz.enc")
+    assert str(newest) in restored.ok().task("Say what was restored").msg
+    assert stack.has_user(old)
+    assert stack.has_user(new)
 
     good: dict[str, Any] = {
         "portal_compose_restore_src": str(kept),

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import requests
+import yaml
 from docker import DockerClient
 
 from tests.support.plays import ROOT, PlayResult, RunningPlay, run_play, start_play
@@ -25,6 +27,10 @@ APPS = ("portal", "portal-web", "webhook-listener", "gateway", "haproxy", "postg
 STATIC = ROOT / "apps" / "portal"
 ARCHIVE = ROOT / "tests" / "data" / "portal-export.tgz.enc"
 PLAY_SECONDS = 900
+# Each is a program in a container, of which there are nine for each project; how long the first
+# one waits counts once for each of the three links of their chain.
+HEALTH_SECONDS = 3
+FAILED = "Note that this one failed"
 # What the engine does by itself all the time.
 IDLE = ("exec_", "health_status")
 
@@ -48,7 +54,7 @@ class Stack:
             # The tests ask more often than a portal likes.
             "portal_docker_portal_args": ["--rate=0"],
             "portal_compose_project": self.prefix,
-            "portal_compose_health_interval": 1,
+            "portal_compose_health_interval": HEALTH_SECONDS,
             "portal_blue_green_service": self.prefix,
             "portal_blue_green_probe": False,
             **self.settings,
@@ -73,6 +79,48 @@ class Stack:
         self.outputs.append(result.output)
         return result
 
+    def plays(
+        self, *steps: tuple[str, Mapping[str, Any]], check: bool = False, diff: bool = False
+    ) -> list[PlayResult]:
+        """Run several of the project's playbooks, with variables for each, in one go.
+
+        Each has a host of its own in the portal's group, with facts of its own, and one that fails
+        keeps no other from its turn. What is the same for all of them is given as on the command
+        line.
+        """
+        hosts = [f"turn-{number}" for number, _step in enumerate(steps)]
+        own = {name for _playbook, more in steps for name in more}
+        book = []
+        for host, (playbook, more) in zip(hosts, steps, strict=True):
+            (play,) = yaml.safe_load((ROOT / playbook).read_text())
+            tasks = {
+                "name": "Take a turn",
+                "block": play["tasks"],
+                "rescue": [{"name": FAILED, "ansible.builtin.debug": {"msg": host}}],
+            }
+            variables = {name: self.variables[name] for name in own if name in self.variables}
+            book.append({**play, "hosts": host, "vars": {**variables, **more}, "tasks": [tasks]})
+        inventory = self.folder.with_name("turns.json")
+        there = {"ansible_connection": "local", "portal_docker_checkout": str(ROOT)}
+        inventory.write_text(json.dumps({"portal": {"hosts": dict.fromkeys(hosts, there)}}))
+        whole = run_play(
+            book,
+            extra_vars={name: one for name, one in self.variables.items() if name not in own},
+            check=check,
+            diff=diff,
+            timeout=PLAY_SECONDS,
+            args=[*self._arguments, "--inventory", str(inventory)],
+        ).ok()
+        self.outputs.append(whole.output)
+        parts = [[one for one in whole.results if one.host == host] for host in hosts]
+        assert all(parts), whole.output
+        return [
+            PlayResult(
+                int(any(one.task == FAILED for one in part)), whole.stdout, whole.stderr, part
+            )
+            for part in parts
+        ]
+
     def start(self, name: str, **more: Any) -> RunningPlay:
         """Start one of the project's playbooks."""
         variables = {**self.variables, **more}
@@ -87,6 +135,12 @@ class Stack:
     def ids(self, project: str | None = None) -> dict[str, str]:
         """Which container each service of a project has."""
         return {name: one.id for name, one in self.containers(project).items()}
+
+    @property
+    def running(self) -> list[str]:
+        """The projects whose HAProxy runs."""
+        found = [(name, self.containers(name).get("haproxy")) for name in self.projects]
+        return [name for name, haproxy in found if haproxy and haproxy.status == "running"]
 
     @property
     def projects(self) -> list[str]:
