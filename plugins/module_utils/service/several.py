@@ -10,18 +10,18 @@ process's first thread can be told.
 
 from __future__ import annotations
 
-import ctypes
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DeliveryError, Interrupted
 from ..signals import ignore_signals, signals_as_errors
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
 
 Params = Mapping[str, Any]
 Deploys = Callable[[Params], dict[str, Any]]
@@ -54,6 +54,9 @@ def all_of(deploy: Deploys, services: Sequence[Params], parallel: int) -> list[d
     """
     if len(services) == 1:
         return [outcome_of(deploy, services[0])]
+    # Whoever deploys one service does not wait for what several need.
+    from multiprocessing.connection import wait
+
     running: dict[Connection, _Running] = {}
     results: dict[int, dict[str, Any]] = {}
     waiting = list(enumerate(services))
@@ -111,6 +114,8 @@ class _Running:
 
 
 def _start(deploy: Deploys, index: int, params: Params) -> _Running:
+    import multiprocessing
+
     context = multiprocessing.get_context("fork")
     answers, ours = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(deploy, params, ours, os.getpid()))
@@ -120,6 +125,8 @@ def _start(deploy: Deploys, index: int, params: Params) -> _Running:
 
 
 def _child(deploy: Deploys, params: Params, answers: Connection, parent: int) -> None:
+    import ctypes
+
     # What the parent's handlers would do is the parent's affair.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
