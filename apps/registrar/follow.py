@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -20,6 +21,10 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.base im
     Preparing,
     same_targets,
 )
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.canary import (
+    CanaryRouter,
+    Candidate,
+)
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_model import (
     Applied,
     Decision,
@@ -27,6 +32,10 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_mode
     State,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_store import Store
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.trial import (
+    same_candidate,
+    share_of,
+)
 
 T = TypeVar("T")
 Undo = Callable[[], object]
@@ -83,12 +92,13 @@ class Follower:
             group.create_task(self._prepare())
 
     def _begin(self, state: State, decision: Decision) -> None:
-        """Remember what this registrar said before it was restarted."""
-        self._said = state.applied.get(self._service, {}).get(self._settings.node)
-        dead: set[str] = set()
-        if self._said is not None and self._said.revision == decision.revision:
-            dead = set(decision.urls) - set(self._said.targets)
-        self._liveness = Liveness(dead)
+        """Remember what this registrar said before it was restarted; a new one believes others."""
+        applied = state.applied.get(self._service, {})
+        self._said = applied.get(self._settings.node)
+        told = [self._said] if self._said is not None else list(applied.values())
+        told = [said for said in told if said.revision == decision.revision and not said.error]
+        living = {url for said in told for url in said.targets}
+        self._liveness = Liveness(set(decision.urls) - living if told else set())
 
     async def _follow(self) -> None:
         wait = VERIFY
@@ -105,7 +115,7 @@ class Follower:
         assert self._liveness is not None
         targets = self._liveness.targets(decision.urls, self._alive)
         try:
-            count = await self._in_thread(lambda: self._apply(targets))
+            count = await self._in_thread(lambda: self._apply(targets, decision.tried))
         except Exception as error:
             self._failures += 1
             wait = min(VERIFY, AGAIN * 2 ** (self._failures - 1))
@@ -113,17 +123,19 @@ class Follower:
             text = _text(error)
             if stood.error != text:
                 log(f"{self._service}: the router does not follow: {text}")
-            said = Applied(decision.revision, stood.urls, stood.targets, None, text)
+            said = replace(stood, revision=decision.revision, in_flight=None, error=text)
         else:
             self._failures = 0
             wait = COUNT if count else VERIFY
-            said = Applied(decision.revision, decision.urls, targets, count)
+            said = Applied(decision.revision, decision.urls, targets, count, tried=decision.tried)
             if self._said is None or said.targets != self._said.targets or self._said.error:
                 log(f"{self._service}: goes to {', '.join(targets) or 'nowhere'}")
+            if self._said is None or said.tried != self._said.tried:
+                log(f"{self._service}: {share_of(said.tried)}")
         self._said = said
         return wait if await self._say("applied", said) else AGAIN
 
-    def _apply(self, targets: tuple[str, ...]) -> int | None:
+    def _apply(self, targets: tuple[str, ...], tried: Candidate | None) -> int | None:
         router, service = self._router, self._service
         found = router.observe(service).urls
         if not same_targets(found, targets):
@@ -136,11 +148,22 @@ class Follower:
                 router.remove(service)
             if not router.durable:
                 router.persist(service)
+        # After the switch, which ends whoever was tried.
+        if isinstance(router, CanaryRouter):
+            self._try(router, tried)
         try:
             return router.in_flight(service)
         except DeliveryError:
             # The switch is made; that it cannot be counted at the moment does not unmake it.
             return None
+
+    def _try(self, router: CanaryRouter, tried: Candidate | None) -> None:
+        if same_candidate(router.candidate(self._service), tried):
+            return
+        if tried is None:
+            router.unstage(self._service)
+        else:
+            router.stage(self._service, tried.urls, tried.weight)
 
     async def _prepare(self) -> None:
         """Have the router find candidates healthy, and forget those that were given up."""
@@ -154,7 +177,9 @@ class Follower:
                 # Prepared once more, as by a deploy that is repeated, it stays as it is.
                 again = candidate is not None and same_targets(held.urls, candidate.urls)
                 if not again:
-                    if not same_targets(held.urls, self._decision.urls):
+                    tried = self._decision.tried
+                    served = (self._decision.urls, tried.urls if tried is not None else ())
+                    if not any(same_targets(held.urls, urls) for urls in served):
                         await self._undo(undos)
                     undos.clear()
                 held = None

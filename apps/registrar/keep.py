@@ -59,7 +59,7 @@ class Keeper:
             for service, decision in of_kind.items():
                 wanted |= {
                     (service, url, decision.health)
-                    for url in decision.urls
+                    for url in decision.instances
                     if _within(url, self._settings.watched)
                 }
         places = {(service, url) for service, url, _health in wanted}

@@ -71,4 +71,14 @@ options:
             routers find the new addresses healthy.
         type: float
         default: 60
+      header_name:
+        description:
+          - The header by which a client asks the routers for the candidate, as they are configured.
+        type: str
+        default: x-client-mode
+      candidate_value:
+        description:
+          - The value that it has for the candidate.
+        type: str
+        default: green
 """

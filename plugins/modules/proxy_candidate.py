@@ -25,6 +25,8 @@ notes:
 extends_documentation_fragment:
   - immutable.delivery.router_haproxy
   - immutable.delivery.router_nginx
+  - immutable.delivery.router_etcd
+  - immutable.delivery.router_consul
   - immutable.delivery.attributes
 attributes:
   check_mode:
@@ -36,9 +38,9 @@ attributes:
 options:
   router:
     description:
-      - The kind of router, see O(haproxy) and O(nginx).
+      - The kind of router, see O(haproxy), O(nginx), O(etcd) and O(consul).
     type: str
-    choices: [haproxy, nginx]
+    choices: [haproxy, nginx, etcd, consul]
     required: true
   api_url:
     description:
@@ -183,7 +185,7 @@ from ..module_utils.routers.switch import Check, RouteChange
 from ..module_utils.routers.trial import TrialChange
 from ..module_utils.wiring import fail, require_requests
 
-ROUTERS = ("haproxy", "nginx")
+ROUTERS = ("haproxy", "nginx", "etcd", "consul")
 
 
 def change_of(params: dict[str, Any]) -> TrialChange:

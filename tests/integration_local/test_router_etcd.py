@@ -19,6 +19,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.base im
     Overtaken,
     RouterError,
 )
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.canary import Candidate
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_model import Keys
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_router import (
     KvRouter,
@@ -42,8 +43,10 @@ from tests.support.plays import run_play
 from tests.support.router_daemon import start_version
 from tests.support.router_flows import (
     PATIENCE,
+    canary_walk,
     nothing_lost,
     send_to,
+    share_of,
     switches_under_load,
     version_at,
 )
@@ -84,8 +87,8 @@ def front(tmp_path: Path) -> Iterator[Front]:
 
 def follows(front: Front, node: str) -> bool:
     state = front.router().state()
-    said = state.applied["demo"][node]
-    return said.revision == state.decision("demo").revision and not said.error
+    said = state.applied["demo"].get(node)
+    return said is not None and said.revision == state.decision("demo").revision and not said.error
 
 
 def test_twenty_switches_under_load_lose_nothing(front: Front, tmp_path: Path) -> None:
@@ -354,9 +357,7 @@ def test_three_members_of_which_the_leader_is_stopped(
         assert version_at(haproxy.url) == "red"
 
 
-def test_a_socket_without_a_right_or_without_haproxy(
-    front: Front, versions: dict[str, AppProcess]
-) -> None:
+def test_a_socket_without_haproxy(front: Front, versions: dict[str, AppProcess]) -> None:
     send_to(front.router(), versions["blue"].url)
     front.haproxy.kill()
     with pytest.raises(NotFollowed, match="HAProxy does not listen at"):
@@ -364,6 +365,36 @@ def test_a_socket_without_a_right_or_without_haproxy(
     front.haproxy.start()
     eventually(lambda: not front.says().error, "the registrar tries again")
     assert version_at(front.url) == "blue"
+
+
+def test_who_is_tried_is_tried_by_every_router(
+    front: Front, versions: dict[str, AppProcess], tmp_path: Path
+) -> None:
+    blue, green = versions["blue"], versions["green"]
+    canary_walk(front.router(), front, blue, green)
+    # An instance of the live version dies: the trial goes on.
+    other = start_version(tmp_path, "other")
+    try:
+        send_to(front.router(), blue.url, other.url)
+        front.router().stage("demo", [green.url], 40)
+        eventually(lambda: other.url in front.router().state().alive("demo"), "registered")
+        other.kill()
+        eventually(lambda: front.says().targets == (blue.url,), "the dead one is out")
+        assert set(share_of(front.url)) == {"blue", "green"}
+    finally:
+        other.kill()
+    # Another router, that cannot find the candidate up, has both keep what there was.
+    with haproxy_server(tmp_path / "second", SERVICES) as second:
+        with registrar(tmp_path, front.etcd, second, node="second"):
+            eventually(lambda: follows(front, "second"), "it follows, and tries the same")
+            assert version_at(second.url, **{"x-client-mode": "green"}) == "green"
+            second.kill()
+            with pytest.raises(NotFollowed, match="the router of second does not follow"):
+                front.router().unstage("demo")
+            eventually(lambda: follows(front, "front"), "the other one is back")
+            candidate = front.router(nodes=["front"]).candidate("demo")
+            assert candidate == Candidate((green.url,), 40)
+        assert version_at(front.url, **{"x-client-mode": "green"}) == "green"
 
 
 def test_nobody_follows_yet(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, immutable.delivery contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A candidate under load, at HAProxy and at nginx: refused once, promoted once, nothing lost."""
+"""A candidate under load, at HAProxy, nginx and through etcd: refused once, promoted once."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ import pytest
 from ansible_collections.immutable.delivery.plugins.module_utils.http import Http
 from ansible_collections.immutable.delivery.plugins.module_utils.probe import Expectation
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import Overtaken
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_router import KvRouter
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.switch import (
     Check,
     Unproved,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.service.routing import Routing
 from tests.support.apps import AppProcess
+from tests.support.etcd import EtcdServer, etcd_server, registrar
 from tests.support.haproxy import HaProxyServer, haproxy_server
 from tests.support.modules import Ended, run_module
 from tests.support.nginx import NginxServer, nginx_server
@@ -45,13 +47,39 @@ class Undos:
             self.noted.pop()()
 
 
-@pytest.fixture(params=["haproxy", "nginx"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HaProxyServer | NginxServer]:
+class Registered:
+    """HAProxy, which follows etcd by its registrar."""
+
+    def __init__(self, etcd: EtcdServer, haproxy: HaProxyServer) -> None:
+        self.etcd = etcd
+        self.url = haproxy.url
+        self.options = etcd.options
+
+    def router(self) -> KvRouter:
+        return self.etcd.router(self.url)
+
+
+Server = HaProxyServer | NginxServer | Registered
+
+
+@pytest.fixture(params=["haproxy", "nginx", "etcd"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def server(kind: str, tmp_path: Path) -> Iterator[Server]:
     with ExitStack() as stack:
-        if request.param == "haproxy":
-            yield stack.enter_context(haproxy_server(tmp_path / "haproxy"))
-        else:
+        if kind == "nginx":
             yield stack.enter_context(nginx_server(tmp_path / "nginx"))
+            return
+        haproxy = stack.enter_context(haproxy_server(tmp_path / "haproxy"))
+        if kind == "haproxy":
+            yield haproxy
+            return
+        etcd = stack.enter_context(etcd_server(tmp_path / "etcd"))
+        stack.enter_context(registrar(tmp_path, etcd, haproxy))
+        yield Registered(etcd, haproxy)
 
 
 @pytest.fixture
@@ -66,7 +94,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], AppProcess]]:
         yield start
 
 
-def routing(server: HaProxyServer | NginxServer, tried: Check | None = None) -> Routing:
+def routing(server: Server, tried: Check | None = None) -> Routing:
     """The service at its router, as each run of the module begins."""
     one = Routing(server.router(), "demo", tried=tried)
     one.observe()
@@ -74,7 +102,7 @@ def routing(server: HaProxyServer | NginxServer, tried: Check | None = None) -> 
 
 
 def test_refused_then_promoted_under_load(
-    server: HaProxyServer | NginxServer, start: Callable[[str], AppProcess]
+    server: Server, start: Callable[[str], AppProcess]
 ) -> None:
     undo = Undos()
     live, refused = start("v0"), start("v1")
@@ -113,7 +141,7 @@ def test_refused_then_promoted_under_load(
 
 
 def test_what_is_not_proved_is_taken_back_to_the_share_it_had(
-    server: HaProxyServer | NginxServer, start: Callable[[str], AppProcess]
+    server: Server, start: Callable[[str], AppProcess]
 ) -> None:
     undo = Undos()
     live, tried, other = start("v0"), start("v1"), start("v2")
@@ -143,13 +171,12 @@ def test_what_is_not_proved_is_taken_back_to_the_share_it_had(
 
 
 def test_the_module_makes_any_address_a_candidate(
-    server: HaProxyServer | NginxServer, start: Callable[[str], AppProcess], tmp_path: Path
+    kind: str, server: Server, start: Callable[[str], AppProcess], tmp_path: Path
 ) -> None:
-    name = "haproxy" if isinstance(server, HaProxyServer) else "nginx"
     options = {
-        "router": name,
+        "router": kind,
         "api_url": server.url,
-        name: server.options(),
+        kind: server.options(),
         "service": "demo",
         "host_header": "demo",
         "health_path": "/health",

@@ -171,13 +171,17 @@ def start_registrar(
     node: str = "front",
     prefix: str = PREFIX,
     environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = (),
 ) -> AppProcess:
-    """Start a registrar, with short times; without *etcd* the arguments say where to register."""
+    """Start a registrar, with short times; without *etcd* the arguments say where to register.
+
+    :param program: what it is to be started by.
+    """
     ready = folder / f"registrar-{node}.json"
     argv = [sys.executable, str(REGISTRAR), "--listen", "127.0.0.1:0", "--ready-file", str(ready)]
     argv += ["--node", node, "--prefix", prefix, "--ttl", "5", "--check-interval", "0.3"]
     argv += [f"--etcd={url}" for url in etcd]
-    return start_app([*argv, *arguments], environment, ready)
+    return start_app([*program, *argv, *arguments], environment, ready)
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def as_canary(router: Router) -> CanaryRouter:
         return router
     raise RouterError(
         f"router {router.name} cannot have a candidate beside the live version",
-        next_step="Give router haproxy or nginx, or deploy with state present.",
+        next_step="Give router haproxy, nginx, etcd or consul, or deploy with state present.",
     )
 
 

@@ -28,6 +28,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from .base import RouterError
+from .canary import MAX_WEIGHT, Candidate
 from .kv_store import Entry
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -48,17 +49,25 @@ class Decision:
 
     :param token: tells who wrote it, so that a writer whose answer was lost knows its own again.
     :param revision: the one that wrote it; 0 before it is written.
+    :param tried: who shall be tried beside them, and on how many clients.
     """
 
     urls: tuple[str, ...] = ()
     health: Health = field(default_factory=Health)
     token: str = ""
     revision: int = 0
+    tried: Candidate | None = None
+
+    @property
+    def instances(self) -> tuple[str, ...]:
+        """All addresses that get requests by it."""
+        return self.urls + (self.tried.urls if self.tried is not None else ())
 
     def text(self) -> str:
         """Return it as it is stored."""
         health = {"path": self.health.path, "host": self.health.host}
-        return json.dumps({"urls": self.urls, "health": health, "token": self.token})
+        document = {"urls": self.urls, "health": health, "token": self.token}
+        return json.dumps({**document, **_tried_text(self.tried)})
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,7 @@ class Applied:
     :param targets: which of them get it: those that live.
     :param in_flight: requests on former targets; None where it cannot tell.
     :param error: why it does not follow; empty where it does.
+    :param tried: who is tried beside them.
     """
 
     revision: int
@@ -78,6 +88,7 @@ class Applied:
     targets: tuple[str, ...] = ()
     in_flight: int | None = None
     error: str = ""
+    tried: Candidate | None = None
 
     def text(self) -> str:
         """Return it as it is stored."""
@@ -88,6 +99,7 @@ class Applied:
                 "targets": self.targets,
                 "in_flight": self.in_flight,
                 "error": self.error,
+                **_tried_text(self.tried),
             }
         )
 
@@ -191,6 +203,7 @@ def parse_decision(entry: Entry) -> Decision:
         Health(str(health.get("path") or ""), str(health.get("host") or "")),
         str(document.get("token", "")),
         entry.revision,
+        _tried(document.get("tried")),
     )
 
 
@@ -209,6 +222,7 @@ def parse_applied(text: str) -> Applied:
         _addresses(document.get("targets")),
         count,
         str(document.get("error", "")),
+        _tried(document.get("tried")),
     )
 
 
@@ -261,6 +275,19 @@ def _addresses(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(url, str) and url for url in value):
         raise ValueError("its addresses are none")
     return tuple(value)
+
+
+def _tried_text(tried: Candidate | None) -> dict[str, Any]:
+    return {"tried": {"urls": tried.urls, "weight": tried.weight}} if tried is not None else {}
+
+
+def _tried(value: object) -> Candidate | None:
+    if value is None:
+        return None
+    weight = value.get("weight") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not _is_count(weight) or int(str(weight)) > MAX_WEIGHT:
+        raise ValueError("its candidate is none")
+    return Candidate(_addresses(value.get("urls")), int(str(weight)))
 
 
 def _is_count(value: object) -> bool:

@@ -25,6 +25,8 @@ def kv_options() -> dict[str, Any]:
         "ca_path": {"type": "path"},
         "nodes": {"type": "list", "elements": "str", "default": []},
         "follow_timeout": {"type": "float", "default": 60.0},
+        "header_name": {"type": "str", "default": "x-client-mode"},
+        "candidate_value": {"type": "str", "default": "green"},
     }
 
 
@@ -58,4 +60,5 @@ def kv_router_of(
         health=Health(params.get("health_path") or "", params.get("host_header") or ""),
         follow_timeout=given["follow_timeout"],
         nodes=[check_name(node, "node") for node in given["nodes"]],
+        asks=(given["header_name"], given["candidate_value"]),
     )

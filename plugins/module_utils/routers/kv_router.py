@@ -6,7 +6,8 @@
 
 A switch is a decision that is written by compare-and-swap, and is done when every router's
 registrar (``apps/registrar``) has said that its router follows. Where one cannot, or does not in
-time, the earlier decision is put back, so that no router is left on its own.
+time, the earlier decision is put back, so that no router is left on its own. Who is tried beside
+the live version is a part of the decision, and so comes and goes in the same way.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from dataclasses import replace
 from ..change import OnUndo
 from ..deadline import Deadline, Pace, wait_for
 from ..errors import DeliveryError, TimeoutExceeded, enumerate_words
-from .base import Overtaken, Route, RouterError
+from .base import Overtaken, Route, RouterError, same_targets
+from .canary import Candidate, check_weight
 from .kv_model import Applied, Decision, Health, Keys, State, check_name, parse
 from .kv_store import Changed, LeaseLost, Store, StoreAway
 from .plan import where
@@ -45,6 +47,7 @@ class KvRouter:
     :param health: how registrars ask instances whether they live; as it is where None is given.
     :param follow_timeout: seconds that registrars may take for a switch, or for what is before it.
     :param nodes: those that have to follow; by default all that ever did.
+    :param asks: the header, and its value, that the routers send to the candidate.
     """
 
     durable = True
@@ -59,8 +62,10 @@ class KvRouter:
         health: Health | None = None,
         follow_timeout: float = 60.0,
         nodes: Collection[str] = (),
+        asks: tuple[str, str] = ("x-client-mode", "green"),
     ) -> None:
         self.name = name
+        self.asks = asks
         self.store = store
         self.keys = keys
         self.url = url
@@ -75,6 +80,19 @@ class KvRouter:
 
         :raises RouterError: nobody can tell.
         """
+        done = self._standing(service)
+        self.seen[service] = done.revision
+        return Route(service, done.urls)
+
+    def candidate(self, service: str) -> Candidate | None:
+        """Ask who is tried, which is whom the last router tries; None where nobody is.
+
+        :raises RouterError: nobody can tell.
+        """
+        return self._standing(service).tried
+
+    def _standing(self, service: str) -> Decision:
+        """Return what is decided, with what a router does that has not followed in its place."""
         check_name(service)
         state = self.state()
         nodes = self._nodes(state)
@@ -82,15 +100,15 @@ class KvRouter:
         if decision.revision and not _followed(state, service, decision, nodes):
             state = self._settle(service, nodes) or self.state()
             decision = state.decision(service)
-        self.seen[service] = decision.revision
         if not decision.revision:
-            return Route(service)
+            return decision
         for node in sorted(nodes):
             said = state.applied.get(service, {}).get(node)
             if not _follows(said, decision):
                 self._check_running(state, {node})
-                return Route(service, said.urls if said is not None else ())
-        return Route(service, decision.urls)
+                does = said if said is not None else Applied(0)
+                return replace(decision, urls=does.urls, tried=does.tried)
+        return decision
 
     def prepare(self, service: str, urls: Sequence[str], on_undo: OnUndo) -> None:
         """Have every router find *urls* healthy, without giving them traffic.
@@ -128,6 +146,33 @@ class KvRouter:
         """Have every router forget the service; raises as ``switch`` does."""
         self._decide(service, ())
 
+    def stage(self, service: str, urls: Sequence[str], weight: int = 0) -> None:
+        """Have every router try *urls* on that share of the clients; raises as ``switch`` does.
+
+        :raises RouterError: there is no live version, or these are its addresses.
+        """
+        check_weight(weight)
+        live = self.state().decision(service).urls
+        if not live:
+            raise RouterError(
+                f"{service} has no live version that a candidate could stand beside",
+                next_step="Switch to a first version.",
+            )
+        if not urls:
+            raise RouterError(f"{self.name} needs at least one address")
+        if same_targets(live, urls):
+            raise RouterError(f"{enumerate_words(urls)} is live, and so cannot be the candidate")
+        self._decide(service, live, Candidate(tuple(urls), weight))
+
+    def unstage(self, service: str) -> None:
+        """Have every router send everything to the live version; satisfied where nobody is tried.
+
+        Raises as ``switch`` does.
+        """
+        decision = self.state().decision(service)
+        if decision.tried is not None:
+            self._decide(service, decision.urls)
+
     def in_flight(self, service: str) -> int | None:
         """Count the requests on former targets, in all routers.
 
@@ -157,14 +202,16 @@ class KvRouter:
         """Read all that stands."""
         return parse(self.keys, self.store.read(self.keys.root))
 
-    def _decide(self, service: str, urls: tuple[str, ...]) -> None:
+    def _decide(
+        self, service: str, urls: tuple[str, ...], tried: Candidate | None = None
+    ) -> None:
         check_name(service)
         state = self.state()
         nodes = self._running_nodes(state)
         before = state.decision(service)
         health = self.health or before.health
         expected = self.seen.get(service, before.revision)
-        wanted = Decision(urls, health, secrets.token_hex(8))
+        wanted = Decision(urls, health, secrets.token_hex(8), tried=tried)
         try:
             decided = self._write(service, wanted, expected)
         except Changed:

@@ -95,5 +95,6 @@ class MemoryStore:
                 decision.urls,
                 self.in_flight.get(node, 0),
                 self.errors.get(node, ""),
+                None if node in self.errors else decision.tried,
             )
             self.put(KEYS.of(what, service, node), said.text())

@@ -14,6 +14,10 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.base im
     Route,
     RouterError,
 )
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.canary import (
+    CanaryRouter,
+    Candidate,
+)
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_model import (
     Applied,
     Decision,
@@ -208,7 +212,15 @@ def test_nobody_has_ever_reported() -> None:
     assert store.entries == {}
 
 
-@pytest.mark.parametrize("value", ["", "[]", "5", '{"urls": "x"}', '{"urls": [5]}', "[" * 99999])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "[]", "5", '{"urls": "x"}', '{"urls": [5]}', "[" * 99999),
+        '{"urls": [], "tried": 5}',
+        '{"urls": [], "tried": {"urls": []}}',
+        '{"urls": [], "tried": {"urls": [], "weight": 100}}',
+    ],
+)
 def test_a_registration_that_cannot_be_read_is_left_alone(value: str) -> None:
     store = MemoryStore("one")
     store.put(SERVICE, value)
@@ -224,29 +236,79 @@ def test_a_registration_that_cannot_be_read_is_left_alone(value: str) -> None:
     router(store).switch("other", [BLUE])
 
 
+def test_who_is_tried_comes_and_goes_with_the_decision() -> None:
+    store = MemoryStore("one", "two")
+    it = router(store)
+    assert isinstance(it, CanaryRouter)
+    with pytest.raises(RouterError, match="has no live version that a candidate could"):
+        it.stage("demo", [GREEN])
+    it.switch("demo", [BLUE])
+    assert it.candidate("demo") is None
+    for urls, weight, words in (
+        ([BLUE], 5, "is live, and so cannot be the candidate"),
+        ([GREEN], 100, "must be 0 to 99 percent"),
+        ([], 5, "needs at least one address"),
+    ):
+        with pytest.raises(RouterError, match=words):
+            it.stage("demo", urls, weight)
+    it.stage("demo", [GREEN], 5)
+    assert it.observe("demo").urls == (BLUE,)
+    assert it.candidate("demo") == Candidate((GREEN,), 5)
+    # Whoever has seen what stood before may not switch behind the trial's back.
+    late = router(store)
+    late.observe("demo")
+    it.stage("demo", [GREEN], 50)
+    with pytest.raises(Overtaken):
+        late.switch("demo", [RED])
+    # One router refuses: all of them go on with the trial that was.
+    store.errors["two"] = "it is down"
+    with pytest.raises(NotFollowed, match="two does not follow: it is down"):
+        it.stage("demo", [RED], 1)
+    store.errors.clear()
+    assert parse(KEYS, store.entries).decision("demo").tried == Candidate((GREEN,), 50)
+    router(store).unstage("demo")
+    again = router(store)
+    again.unstage("demo")
+    assert (again.candidate("demo"), again.observe("demo").urls) == (None, (BLUE,))
+    again.stage("demo", [GREEN])
+    again.switch("demo", [GREEN])
+    assert (again.candidate("demo"), again.observe("demo").urls) == (None, (GREEN,))
+
+
 # What is stored is what is read.
 
 names = st.from_regex(r"[A-Za-z0-9._-]{1,20}", fullmatch=True)
 urls = st.lists(st.sampled_from([BLUE, GREEN, RED]), unique=True).map(tuple)
 
 
-@given(urls, st.text(max_size=9), st.text(max_size=9), st.integers(1, 2**62))
+candidates = st.none() | st.builds(Candidate, urls, st.integers(0, 99))
+
+
+@given(urls, st.text(max_size=9), st.text(max_size=9), st.integers(1, 2**62), candidates)
 def test_decisions_are_read_as_written(
-    some: tuple[str, ...], path: str, host: str, revision: int
+    some: tuple[str, ...], path: str, host: str, revision: int, tried: Candidate | None
 ) -> None:
-    decision = Decision(some, Health(path, host), "token", revision)
+    decision = Decision(some, Health(path, host), "token", revision, tried)
     assert parse_decision(Entry(decision.text(), revision)) == decision
 
 
-@given(st.integers(0, 2**62), urls, urls, st.none() | st.integers(0, 9), st.text(max_size=20))
+@given(
+    st.integers(0, 2**62),
+    urls,
+    urls,
+    st.none() | st.integers(0, 9),
+    st.text(max_size=20),
+    candidates,
+)
 def test_what_nodes_say_is_read_as_written(
     revision: int,
     some: tuple[str, ...],
     targets: tuple[str, ...],
     count: int | None,
     error: str,
+    tried: Candidate | None,
 ) -> None:
-    said = Applied(revision, some, targets, count, error)
+    said = Applied(revision, some, targets, count, error, tried)
     assert parse_applied(said.text()) == said
 
 

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, immutable.delivery contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A real etcd that lets in only those who show a certificate of its authority."""
+"""Rights: an etcd that wants certificates, and a HAProxy that a registrar may not use."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from tests.support.certificates import Authority
 from tests.support.etcd import etcd_server, registrar
 from tests.support.haproxy import haproxy_server
 from tests.support.modules import Ended, run_module
-from tests.support.router_flows import version_at
+from tests.support.router_daemon import program
+from tests.support.router_flows import send_to, version_at
 
 
 def test_only_with_a_client_certificate(tmp_path: Path, versions: dict[str, AppProcess]) -> None:
@@ -64,3 +66,39 @@ def test_only_with_a_client_certificate(tmp_path: Path, versions: dict[str, AppP
             refused = register("red", **own)
             assert refused.result.get("failed") and words in refused.result["msg"], refused.output
         assert version_at(haproxy.url) == "green"
+
+
+def without_root() -> list[str]:
+    """What a program is begun with that has no rights to files but those of their owner."""
+    if os.geteuid():
+        return []
+    rights = "-dac_override,-dac_read_search"
+    return [program("setpriv"), f"--bounding-set={rights}", f"--inh-caps={rights}"]
+
+
+def test_a_socket_that_one_registrar_may_not_use(
+    tmp_path: Path, versions: dict[str, AppProcess]
+) -> None:
+    with (
+        etcd_server(tmp_path / "etcd") as etcd,
+        haproxy_server(tmp_path / "open") as ours,
+        haproxy_server(tmp_path / "closed") as closed,
+        registrar(tmp_path, etcd, ours, node="open"),
+    ):
+        send_to(etcd.router(ours.url), versions["blue"].url)
+        Path(closed.socket).chmod(0)
+        with registrar(tmp_path, etcd, closed, node="closed", program=without_root()) as app:
+            arguments = {
+                "router": "etcd",
+                "api_url": ours.url,
+                "service": "demo",
+                "url": versions["green"].url,
+                "etcd": etcd.options(),
+            }
+            refused = run_module(tmp_path, "proxy_register", arguments)
+            sentence = f"no right to use HAProxy's socket {closed.socket}"
+            assert f"the router of closed does not prepare: {sentence}" in refused.result["msg"]
+            # It stands in the registry as well, and in the log.
+            said = etcd.router(ours.url).state().applied["demo"]["closed"]
+            assert sentence in said.error and sentence in app.log()
+            assert version_at(ours.url) == "blue"
