@@ -82,9 +82,9 @@ options:
       - V(rolled_back) takes the candidate away. Where there is none, the version that was live
         before the present one is started again and gets the traffic. Who is taken away is stopped,
         and kept until the next deploy.
-      - The last four need a router that can have a candidate, V(haproxy), V(nginx),
-        V(etcd) or V(consul). The last three need neither O(image) nor a registry. Where O(digest) or
-        an image by digest is given, V(canary) and V(promoted) refuse a candidate of another one.
+      - The last four need a router that can have a candidate, V(haproxy), V(nginx), V(etcd) or
+        V(consul). The last three need neither O(image) nor a registry. Where O(digest) or an image by
+        digest is given, V(canary) and V(promoted) refuse a candidate of another one.
     type: str
     choices: [present, absent, staged, canary, promoted, rolled_back]
     default: present
