@@ -45,8 +45,11 @@ lint: setup-test ## every linter: ansible-test sanity and units, ansible-lint, a
 units: setup-test ## the unit tests alone, by plain pytest
 	@$(PYTEST) tests/unit
 
-# Lint has run the unit tests already.
-test: lint setup-servers setup-machines ## all there is to check: lint, then the tests of apps, modules and whole deploys
+# Lint has run the unit tests already. Packages are mostly waited for: they come while it runs.
+test: setup-test ## all there is to check: lint, then the tests of apps, modules and whole deploys
+	@$(MAKE) --no-print-directory setup-servers setup-machines & packages=$$!; \
+	$(MAKE) --no-print-directory lint; linted=$$?; \
+	wait $$packages && exit $$linted
 	@$(PYTEST) $(SIDE_BY_SIDE) tests/machines tests/integration_docker $(QUICK)
 
 test-fast: lint setup-servers ## the same without what needs a Docker engine
