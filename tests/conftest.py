@@ -14,6 +14,7 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # No deadline: a slow machine is no bug. The same examples every time: a red run is the change's.
@@ -36,3 +37,9 @@ if not _known():
         raise RuntimeError(f"{link} is missing: run `make setup-test` first, which makes it.")
     sys.path.insert(0, str(COLLECTIONS))
     os.environ.setdefault("ANSIBLE_COLLECTIONS_PATH", str(COLLECTIONS))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_by_plays(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A folder for what each play would else make anew; it is of one run, so nothing is stale."""
+    os.environ["DELIVERY_TEST_SHARED"] = str(tmp_path_factory.mktemp("shared"))
