@@ -24,9 +24,14 @@ def test_both_run_now_and_after_a_restart(host: Host) -> None:
     assert host.run("systemctl is-system-running").stdout.strip() == "running"
 
 
-def test_the_engine_has_compose_and_buildx(host: Host) -> None:
+def test_the_engine_has_compose_and_buildx_and_nothing_else_that_is_newer(host: Host) -> None:
     assert host.check_output("docker compose version --short").startswith("2.")
     assert "buildx" in host.check_output("docker buildx version")
+    lines = host.check_output("apt-cache policy libc6 docker.io docker-compose").splitlines()
+    candidates = [line.split()[1] for line in lines if "Candidate:" in line]
+    assert "deb12" in candidates[0]
+    assert "+dfsg" in candidates[1]
+    assert candidates == [line.split()[1] for line in lines if "Installed:" in line]
 
 
 def test_the_engine_listens_where_daemon_json_says(host: Host) -> None:
