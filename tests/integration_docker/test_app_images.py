@@ -34,9 +34,9 @@ class Start(Protocol):
         """Options are those of the engine's client."""
 
 
-@pytest.fixture
-def network(engine: DockerClient, prefix: str, request: pytest.FixtureRequest) -> Iterator[Network]:
-    made = engine.networks.create(f"{prefix}-net-{abs(hash(request.node.name)) % 10_000}")
+@pytest.fixture(scope="module")
+def network(engine: DockerClient, prefix: str) -> Iterator[Network]:
+    made = engine.networks.create(f"{prefix}-net")
     yield made
     made.remove()
 
@@ -48,7 +48,7 @@ def start(engine: DockerClient, prefix: str, network: Network, app_image: Image)
     def run(app: str, name: str, *, healthy: bool = True, **options: Any) -> Container:
         image = options.pop("image", None) or app_image(app)
         # Their own interval is one for hosts with many of them.
-        options.setdefault("healthcheck", {"interval": 10**9 // 2})
+        options.setdefault("healthcheck", {"interval": 10**9})
         container = engine.containers.create(image, name=f"{prefix}-{name}", **options)
         made.append(container)
         network.connect(container, aliases=[name])
