@@ -1,13 +1,18 @@
 # Copyright: (c) 2026, immutable.delivery contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module traffic_probe, through ansible-playbook, against a service on loopback."""
+"""The module traffic_probe, against a service on loopback.
+
+Through ansible-playbook where that matters: in what a play does with it, in check mode, and where
+the play has to end beside the probe. The rest is the module's own, which is run as a process.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +24,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.traffic.control
     observe,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.traffic.folder import Folder
+from tests.support.modules import run_module
 from tests.support.plays import TaskResult, run_play
 from tests.support.waiting import eventually
 from tests.unit.plugins.module_utils.traffic.service import Service, running_service
@@ -61,6 +67,21 @@ def run(*tasks: dict[str, Any], check: bool = False) -> list[TaskResult]:
 def one(task: dict[str, Any], check: bool = False) -> TaskResult:
     (result,) = run(task, check=check)
     return result
+
+
+def called(task: dict[str, Any]) -> TaskResult:
+    """Run the module without a play."""
+    with tempfile.TemporaryDirectory() as folder:
+        ended = run_module(Path(folder), "traffic_probe", task["immutable.delivery.traffic_probe"])
+    assert ended.result, ended.output
+    assert ended.code == int(bool(ended.result.get("failed"))), ended.output
+    status = "failed" if ended.code else "ok"
+    return TaskResult(task["name"], "traffic_probe", "localhost", status, False, ended.result)
+
+
+def calls(*tasks: dict[str, Any]) -> list[TaskResult]:
+    """Run the module once for each of them, one after the other."""
+    return [called(task) for task in tasks]
 
 
 def gone(pid: int) -> bool:
@@ -111,11 +132,11 @@ def test_start_report_stop(service: Service, folder: Path) -> None:
 
 
 def test_a_lost_write_fails_the_task_which_still_reports(service: Service, folder: Path) -> None:
-    run(started(folder, service))
+    called(started(folder, service))
     service.wait_for_requests(40)
-    run(probe(folder, state="stopped", verify_writes=False))
+    called(probe(folder, state="stopped", verify_writes=False))
     service.users.pop("u3")
-    passed, failed = run(
+    passed, failed = calls(
         probe(folder, state="stopped", max_failed=0, max_lost_writes=1),
         probe(folder, state="stopped", max_lost_writes=0),
     )
@@ -128,10 +149,10 @@ def test_a_lost_write_fails_the_task_which_still_reports(service: Service, folde
 
 
 def test_too_many_failures_fail_the_task(service: Service, folder: Path) -> None:
-    run(started(folder, service))
+    called(started(folder, service))
     service.breaking = 2
     service.wait_for_requests(40)
-    passed, failed = run(
+    passed, failed = calls(
         probe(folder, state="reported", max_failed=2),
         probe(folder, state="stopped", max_failed=1),
     )
@@ -146,13 +167,13 @@ def test_too_many_failures_fail_the_task(service: Service, folder: Path) -> None
 def test_a_read_only_service_refuses_writes_and_nothing_has_failed(
     service: Service, folder: Path
 ) -> None:
-    run(started(folder, service))
+    called(started(folder, service))
     service.wait_for_requests(20)
     service.locked = True
     service.wait_for_requests(len(service.requests) + 40)
     service.locked = False
     service.wait_for_requests(len(service.requests) + 20)
-    stopped = one(probe(folder, state="stopped", max_failed=0, max_lost_writes=0))
+    stopped = called(probe(folder, state="stopped", max_failed=0, max_lost_writes=0))
     report = stopped["report"]
     assert report["refused"] >= 15
     assert report["read_only_seconds"] > 0.25
@@ -162,14 +183,14 @@ def test_a_read_only_service_refuses_writes_and_nothing_has_failed(
 def test_a_probe_that_is_killed_is_said_to_be_and_its_writes_are_known(
     service: Service, folder: Path
 ) -> None:
-    pid = one(started(folder, service))["pid"]
+    pid = called(started(folder, service))["pid"]
     service.wait_for_requests(60)
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: gone(pid), "its process ends")
     there = len(service.users)
-    plain, gated, again = run(
+    plain, gated, again = calls(
         probe(folder, state="stopped"),
-        {**probe(folder, state="stopped", max_failed=1000), "ignore_errors": True},
+        probe(folder, state="stopped", max_failed=1000),
         started(folder, service),
     )
     assert not plain.changed
@@ -188,14 +209,14 @@ def test_a_probe_that_is_killed_is_said_to_be_and_its_writes_are_known(
 def test_a_probe_that_was_started_by_something_else_is_left_alone(
     service: Service, folder: Path
 ) -> None:
-    pid = one(started(folder, service))["pid"]
+    pid = called(started(folder, service))["pid"]
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: gone(pid), "its process ends")
     record = json.loads((folder / "probe.json").read_text())
     # As if our own pid had been the probe's, and had been given to us after it had ended.
     record["process"]["pid"] = os.getpid()
     (folder / "probe.json").write_text(json.dumps(record))
-    stopped, again = run(probe(folder, state="stopped"), started(folder, service))
+    stopped, again = calls(probe(folder, state="stopped"), started(folder, service))
     assert not stopped.changed
     assert stopped["running"] is False
     assert stopped["report"]["ended"] == "killed"
@@ -205,9 +226,11 @@ def test_a_probe_that_was_started_by_something_else_is_left_alone(
 def test_a_probe_that_ends_by_itself_vouches_for_nothing_later(
     service: Service, folder: Path
 ) -> None:
-    pid = one(started(folder, service, max_seconds=0.5))["pid"]
+    pid = called(started(folder, service, max_seconds=0.5))["pid"]
     eventually(lambda: gone(pid), "its process ends")
-    plain, gated = run(probe(folder, state="stopped"), probe(folder, state="stopped", max_failed=0))
+    plain, gated = calls(
+        probe(folder, state="stopped"), probe(folder, state="stopped", max_failed=0)
+    )
     assert plain["report"]["ended"] == "expired"
     assert plain["report"]["sent"] == 30
     assert gated.failed
@@ -216,7 +239,7 @@ def test_a_probe_that_ends_by_itself_vouches_for_nothing_later(
 
 def test_nothing_was_started(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    stopped, reported = run(
+    stopped, reported = calls(
         probe(nowhere, state="stopped", verify_writes=False), probe(nowhere, state="reported")
     )
     assert not stopped.failed
@@ -225,7 +248,7 @@ def test_nothing_was_started(tmp_path: Path) -> None:
     assert "report" not in stopped.data
     assert reported.failed
     assert "no traffic probe was started" in reported.msg
-    gated = one(probe(nowhere, state="stopped", max_failed=0))
+    gated = called(probe(nowhere, state="stopped", max_failed=0))
     assert gated.failed
     assert not nowhere.exists()
 
@@ -242,11 +265,11 @@ def test_check_mode_starts_and_ends_nothing(service: Service, folder: Path) -> N
     assert not over.changed
     assert not folder.exists()
     assert not service.requests
-    one(started(folder, service))
+    called(started(folder, service))
     over = one(probe(folder, state="stopped", max_failed=0, max_lost_writes=0), check=True)
     assert over.changed
     assert over["running"] is True
-    assert one(probe(folder, state="reported"))["running"] is True
+    assert called(probe(folder, state="reported"))["running"] is True
 
 
 def test_what_cannot_be_started_leaves_nothing(service: Service, folder: Path) -> None:
@@ -258,10 +281,8 @@ def test_what_cannot_be_started_leaves_nothing(service: Service, folder: Path) -
         ({"rate": 0}, "rate"),
         ({"writes": {**USERS, "body": {"a": "same"}}}, "{n}"),
     ]
-    tasks = [
-        {**started(folder, service, **options), "ignore_errors": True} for options, _words in wrong
-    ]
-    for (options, words), result in zip(wrong, run(*tasks), strict=True):
+    tasks = [started(folder, service, **options) for options, _words in wrong]
+    for (options, words), result in zip(wrong, calls(*tasks), strict=True):
         assert result.failed, options
         assert words in result.msg
     assert not folder.exists()
@@ -271,8 +292,8 @@ def test_what_goes_wrong_in_the_background_is_said_by_the_task(
     service: Service, folder: Path
 ) -> None:
     options = {"url": "https://127.0.0.1:1", "ca_path": "/nowhere.pem", "check_first": False}
-    failed, stopped = run(
-        {**started(folder, service, **options), "ignore_errors": True},
+    failed, stopped = calls(
+        started(folder, service, **options),
         probe(folder, state="stopped"),
     )
     assert failed.failed
@@ -284,15 +305,15 @@ def test_a_service_that_is_down_can_be_probed_when_asked_for(
     service: Service, folder: Path
 ) -> None:
     service.status = 503
-    refused, begun = run(
-        {**started(folder, service), "ignore_errors": True},
+    refused, begun = calls(
+        started(folder, service),
         started(folder, service, check_first=False),
     )
     assert refused.failed
     assert "No probe was started" in refused.msg
     assert begun.changed
     service.wait_for_requests(20)
-    report = one(probe(folder, state="reported"))["report"]
+    report = called(probe(folder, state="reported"))["report"]
     assert report["failures"].keys() == {"status_5xx"}
     assert report["answered"] == 0
 
