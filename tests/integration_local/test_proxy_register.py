@@ -1,16 +1,19 @@
 # Copyright: (c) 2026, immutable.delivery contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""proxy_register through ansible-playbook, against the real proxy and services behind it."""
+"""proxy_register against the real proxy and services behind it.
+
+Through ansible-playbook where tasks follow each other; a single one is called without a play.
+"""
 
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,7 +21,8 @@ import pytest
 import requests
 
 from tests.support.apps import AppProcess
-from tests.support.plays import PlayResult, run_play
+from tests.support.modules import call_task
+from tests.support.plays import TaskResult, run_play
 from tests.support.proxy import PATIENCE, Proxy, start_backend, start_proxy
 from tests.support.waiting import eventually
 
@@ -43,20 +47,35 @@ class Lab:
             },
         }
 
-    def play(self, *, check: bool = False, diff: bool = False, **options: Any) -> PlayResult:
-        return run_play([self.task(**options)], check=check, diff=diff)
+    def call(self, *, check: bool = False, diff: bool = False, **options: Any) -> TaskResult:
+        return call_task(self.task(**options), check=check, diff=diff)
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    with start_proxy(tmp_path) as proxy:
-        blue = start_backend(tmp_path, "blue")
-        green = start_backend(tmp_path, "green")
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("lab")
+    with start_proxy(folder) as proxy:
+        blue = start_backend(folder, "blue")
+        green = start_backend(folder, "green")
         try:
             yield Lab(proxy, blue, green)
         finally:
             blue.kill()
             green.kill()
+
+
+@pytest.fixture
+def lab(started: Lab) -> Iterator[Lab]:
+    """Both versions run, and the proxy knows of none."""
+    yield started
+    started.proxy.api("DELETE", "/demo")
+
+
+@pytest.fixture
+def nobody() -> str:
+    """An address at which nobody answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 def version_of(lab: Lab) -> str:
@@ -90,10 +109,10 @@ def test_first_registration_then_a_switch_then_the_same_again_then_absent(lab: L
     assert lab.proxy.current("demo") is None
 
 
-def test_check_mode_asks_for_health_and_writes_nothing(lab: Lab) -> None:
+def test_check_mode_asks_for_health_and_writes_nothing(lab: Lab, nobody: str) -> None:
     lab.proxy.register("demo", lab.blue.url)
     before = lab.proxy.registry.read_bytes()
-    play = lab.play(url=lab.green.url, check=True, diff=True).ok()
+    play = run_play([lab.task(url=lab.green.url)], check=True, diff=True).ok()
     assert play[0].changed
     assert play[0]["diff"] == {
         "before": f"demo goes to {lab.blue.url}\n",
@@ -102,36 +121,35 @@ def test_check_mode_asks_for_health_and_writes_nothing(lab: Lab) -> None:
     assert play[0]["proved"] is False
     assert lab.proxy.registry.read_bytes() == before
     assert lab.proxy.current("demo") == lab.blue.url
-    lab.green.kill()
-    play = lab.play(url=lab.green.url, check=True, health_timeout=0)
-    assert "Nothing was changed" in play.failures[0].msg
+    refused = lab.call(url=nobody, check=True, health_timeout=0)
+    assert refused.failed
+    assert "Nothing was changed" in refused.msg
 
 
-def test_an_address_that_does_not_answer_is_refused(lab: Lab) -> None:
+def test_an_address_that_does_not_answer_is_refused(lab: Lab, nobody: str) -> None:
     lab.proxy.register("demo", lab.blue.url)
-    lab.green.kill()
-    play = lab.play(url=lab.green.url, health_timeout=0)
-    assert play.rc != 0
-    assert lab.green.url in play[0].msg
-    assert f"Nothing was changed: demo goes to {lab.blue.url}." in play[0].msg
+    done = lab.call(url=nobody, health_timeout=0)
+    assert done.failed
+    assert nobody in done.msg
+    assert f"Nothing was changed: demo goes to {lab.blue.url}." in done.msg
     assert lab.proxy.current("demo") == lab.blue.url
 
 
 def test_a_failed_proof_puts_the_earlier_address_back(lab: Lab) -> None:
     lab.proxy.register("demo", lab.blue.url)
-    play = lab.play(url=lab.green.url, prove_fields={"version": "v24"}, prove_timeout=0.1)
-    assert play.rc != 0
-    assert play[0]["kind"] == "unproved"
-    assert f"{lab.proxy.url}/demo/hits did not answer as healthy" in play[0].msg
-    assert "version is missing, and should be v24" in play[0].msg
-    assert f"Demo goes to {lab.blue.url}." in play[0].msg
+    done = lab.call(url=lab.green.url, prove_fields={"version": "v24"}, prove_timeout=0.1)
+    assert done.failed
+    assert done["kind"] == "unproved"
+    assert f"{lab.proxy.url}/demo/hits did not answer as healthy" in done.msg
+    assert "version is missing, and should be v24" in done.msg
+    assert f"Demo goes to {lab.blue.url}." in done.msg
     assert lab.proxy.current("demo") == lab.blue.url
     assert version_of(lab) == "blue"
 
 
 def test_a_failed_proof_of_the_first_registration_leaves_none(lab: Lab) -> None:
-    play = lab.play(url=lab.green.url, prove_fields={"version": "v24"}, prove_timeout=0.1)
-    assert "Demo is registered nowhere." in play[0].msg
+    done = lab.call(url=lab.green.url, prove_fields={"version": "v24"}, prove_timeout=0.1)
+    assert "Demo is registered nowhere." in done.msg
     assert lab.proxy.current("demo") is None
 
 
@@ -147,20 +165,22 @@ def test_requests_on_the_earlier_version_are_waited_for(lab: Lab) -> None:
     try:
         eventually(lambda: lab.proxy.drain("demo")["current_in_flight"] > 0, "the slow request")
         # It is left behind, with a warning, where the time is up ...
-        play = lab.play(url=lab.green.url, drain_timeout=0.2).ok()
-        assert (play[0]["drained"], play[0]["in_flight"]) == (False, 1)
-        assert "1 request(s) were left" in play.output
+        done = lab.call(url=lab.green.url, drain_timeout=0.2)
+        assert not done.failed, done
+        assert (done["drained"], done["in_flight"]) == (False, 1)
+        assert "1 request(s) were left" in str(done["warnings"])
         # ... a failure where that was asked for, and the switch stands ...
-        play = lab.play(url=lab.green.url, drain_timeout=0, drain_required=True)
-        assert play.failures[0]["kind"] == "not_drained"
-        assert f"The switch stands: demo goes to {lab.green.url}." in play[0].msg
+        done = lab.call(url=lab.green.url, drain_timeout=0, drain_required=True)
+        assert done["kind"] == "not_drained"
+        assert f"The switch stands: demo goes to {lab.green.url}." in done.msg
     finally:
         requests.get(f"{lab.blue.url}/open", timeout=PATIENCE)
         client.join(PATIENCE)
     # ... and the same address again waits for what is left, and has changed nothing.
-    play = lab.play(url=lab.green.url).ok()
-    assert not play[0].changed
-    assert (play[0]["drained"], play[0]["in_flight"]) == (True, 0)
+    done = lab.call(url=lab.green.url)
+    assert not done.failed, done
+    assert not done.changed
+    assert (done["drained"], done["in_flight"]) == (True, 0)
     assert [answer.headers["X-Version"] for answer in answers] == ["blue"]
 
 
@@ -188,9 +208,9 @@ def test_several_targets_and_back_to_one(lab: Lab) -> None:
 
 def test_a_failed_proof_puts_all_earlier_targets_back(lab: Lab) -> None:
     both = [lab.blue.url, lab.green.url]
-    run_play([lab.task(urls=both)]).ok()
-    play = lab.play(url=lab.green.url, prove_fields={"version": "v24"}, prove_timeout=0.1)
-    assert f"Demo goes to {lab.blue.url} and {lab.green.url}." in play[0].msg
+    assert lab.call(urls=both).changed
+    done = lab.call(url=lab.green.url, prove_fields={"version": "v24"}, prove_timeout=0.1)
+    assert f"Demo goes to {lab.blue.url} and {lab.green.url}." in done.msg
     assert lab.proxy.api("GET", "/demo").json()["urls"] == both
 
 
@@ -253,11 +273,12 @@ def test_the_original_proxy_takes_one_target_and_refuses_several(
     lab: Lab, seed_proxy: SeedProxy
 ) -> None:
     options = {"api_url": seed_proxy.api_url, "prove_path": "", "drain_timeout": 0}
-    play = lab.play(url=lab.blue.url, **options).ok()
-    assert (play[0]["previous_url"], play[0]["urls"]) == (None, [lab.blue.url])
-    play = lab.play(urls=[lab.blue.url, lab.green.url], **options)
-    assert "takes one address for demo, and not 2" in play[0].msg
-    assert f"Demo goes to {lab.blue.url}." in play[0].msg
+    done = lab.call(url=lab.blue.url, **options)
+    assert not done.failed, done
+    assert (done["previous_url"], done["urls"]) == (None, [lab.blue.url])
+    done = lab.call(urls=[lab.blue.url, lab.green.url], **options)
+    assert "takes one address for demo, and not 2" in done.msg
+    assert f"Demo goes to {lab.blue.url}." in done.msg
     assert seed_proxy.url == lab.blue.url
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.traffic.control
     observe,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.traffic.folder import Folder
-from tests.support.modules import run_module
+from tests.support.modules import call_task
 from tests.support.plays import TaskResult, run_play
 from tests.support.waiting import eventually
 from tests.unit.plugins.module_utils.traffic.service import Service, running_service
@@ -69,19 +68,9 @@ def one(task: dict[str, Any], check: bool = False) -> TaskResult:
     return result
 
 
-def called(task: dict[str, Any]) -> TaskResult:
-    """Run the module without a play."""
-    with tempfile.TemporaryDirectory() as folder:
-        ended = run_module(Path(folder), "traffic_probe", task["immutable.delivery.traffic_probe"])
-    assert ended.result, ended.output
-    assert ended.code == int(bool(ended.result.get("failed"))), ended.output
-    status = "failed" if ended.code else "ok"
-    return TaskResult(task["name"], "traffic_probe", "localhost", status, False, ended.result)
-
-
 def calls(*tasks: dict[str, Any]) -> list[TaskResult]:
     """Run the module once for each of them, one after the other."""
-    return [called(task) for task in tasks]
+    return [call_task(task) for task in tasks]
 
 
 def gone(pid: int) -> bool:
@@ -132,9 +121,9 @@ def test_start_report_stop(service: Service, folder: Path) -> None:
 
 
 def test_a_lost_write_fails_the_task_which_still_reports(service: Service, folder: Path) -> None:
-    called(started(folder, service))
+    call_task(started(folder, service))
     service.wait_for_requests(40)
-    called(probe(folder, state="stopped", verify_writes=False))
+    call_task(probe(folder, state="stopped", verify_writes=False))
     service.users.pop("u3")
     passed, failed = calls(
         probe(folder, state="stopped", max_failed=0, max_lost_writes=1),
@@ -149,7 +138,7 @@ def test_a_lost_write_fails_the_task_which_still_reports(service: Service, folde
 
 
 def test_too_many_failures_fail_the_task(service: Service, folder: Path) -> None:
-    called(started(folder, service))
+    call_task(started(folder, service))
     service.breaking = 2
     service.wait_for_requests(40)
     passed, failed = calls(
@@ -167,13 +156,13 @@ def test_too_many_failures_fail_the_task(service: Service, folder: Path) -> None
 def test_a_read_only_service_refuses_writes_and_nothing_has_failed(
     service: Service, folder: Path
 ) -> None:
-    called(started(folder, service))
+    call_task(started(folder, service))
     service.wait_for_requests(20)
     service.locked = True
     service.wait_for_requests(len(service.requests) + 40)
     service.locked = False
     service.wait_for_requests(len(service.requests) + 20)
-    stopped = called(probe(folder, state="stopped", max_failed=0, max_lost_writes=0))
+    stopped = call_task(probe(folder, state="stopped", max_failed=0, max_lost_writes=0))
     report = stopped["report"]
     assert report["refused"] >= 15
     assert report["read_only_seconds"] > 0.25
@@ -183,7 +172,7 @@ def test_a_read_only_service_refuses_writes_and_nothing_has_failed(
 def test_a_probe_that_is_killed_is_said_to_be_and_its_writes_are_known(
     service: Service, folder: Path
 ) -> None:
-    pid = called(started(folder, service))["pid"]
+    pid = call_task(started(folder, service))["pid"]
     service.wait_for_requests(60)
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: gone(pid), "its process ends")
@@ -209,7 +198,7 @@ def test_a_probe_that_is_killed_is_said_to_be_and_its_writes_are_known(
 def test_a_probe_that_was_started_by_something_else_is_left_alone(
     service: Service, folder: Path
 ) -> None:
-    pid = called(started(folder, service))["pid"]
+    pid = call_task(started(folder, service))["pid"]
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: gone(pid), "its process ends")
     record = json.loads((folder / "probe.json").read_text())
@@ -226,7 +215,7 @@ def test_a_probe_that_was_started_by_something_else_is_left_alone(
 def test_a_probe_that_ends_by_itself_vouches_for_nothing_later(
     service: Service, folder: Path
 ) -> None:
-    pid = called(started(folder, service, max_seconds=0.5))["pid"]
+    pid = call_task(started(folder, service, max_seconds=0.5))["pid"]
     eventually(lambda: gone(pid), "its process ends")
     plain, gated = calls(
         probe(folder, state="stopped"), probe(folder, state="stopped", max_failed=0)
@@ -248,7 +237,7 @@ def test_nothing_was_started(tmp_path: Path) -> None:
     assert "report" not in stopped.data
     assert reported.failed
     assert "no traffic probe was started" in reported.msg
-    gated = called(probe(nowhere, state="stopped", max_failed=0))
+    gated = call_task(probe(nowhere, state="stopped", max_failed=0))
     assert gated.failed
     assert not nowhere.exists()
 
@@ -265,11 +254,11 @@ def test_check_mode_starts_and_ends_nothing(service: Service, folder: Path) -> N
     assert not over.changed
     assert not folder.exists()
     assert not service.requests
-    called(started(folder, service))
+    call_task(started(folder, service))
     over = one(probe(folder, state="stopped", max_failed=0, max_lost_writes=0), check=True)
     assert over.changed
     assert over["running"] is True
-    assert called(probe(folder, state="reported"))["running"] is True
+    assert call_task(probe(folder, state="reported"))["running"] is True
 
 
 def test_what_cannot_be_started_leaves_nothing(service: Service, folder: Path) -> None:
@@ -313,7 +302,7 @@ def test_a_service_that_is_down_can_be_probed_when_asked_for(
     assert "No probe was started" in refused.msg
     assert begun.changed
     service.wait_for_requests(20)
-    report = called(probe(folder, state="reported"))["report"]
+    report = call_task(probe(folder, state="reported"))["report"]
     assert report["failures"].keys() == {"status_5xx"}
     assert report["answered"] == 0
 
