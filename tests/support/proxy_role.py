@@ -28,6 +28,8 @@ from tests.support.waiting import eventually
 
 SECONDS = 30
 HOST = "demo.example"
+# Of a service that has a certificate of its own where a place is given one.
+OWN = "own.example"
 
 
 @dataclass
@@ -100,14 +102,15 @@ class Place:
 
         self.versions[version] = eventually(url, f"{version} of {self.name}", SECONDS)
 
-    def serial(self) -> int:
+    def serial(self, host: str = HOST, authority: Path | None = None) -> int:
         """Of the certificate that it shows now to those who know the authority; 0 for none."""
-        if self.authority is None:
+        authority = authority or self.authority
+        if authority is None:
             return 0
-        context = ssl.create_default_context(cafile=self.authority)
+        context = ssl.create_default_context(cafile=authority)
         with (
             socket.create_connection(("127.0.0.1", self.ports["https"]), SECONDS) as plain,
-            context.wrap_socket(plain, server_hostname=HOST) as secure,
+            context.wrap_socket(plain, server_hostname=host) as secure,
         ):
             shown = secure.getpeercert(binary_form=True)
             assert shown is not None
@@ -197,15 +200,24 @@ def _ports(numbers: Mapping[str, int]) -> dict[str, int]:
 
 def give_files(place: Place, authority: Authority, folder: Path) -> None:
     """Give the role a new certificate, with its key, at the same two paths as before."""
-    text = authority.issue(HOST, days=60).read_text()
-    certificate, _mark, key = text.partition("-----BEGIN PRIVATE")
-    files = {"certificate": certificate, "key": f"-----BEGIN PRIVATE{key}"}
     place.authority = authority.path
     place.variables["proxy_tls"] = "files"
-    for what, content in files.items():
-        file = folder / f"{place.name}-{what}.pem"
+    _give(place, "proxy_tls", authority.issue(HOST, days=60), folder)
+
+
+def give_own(place: Place, authority: Authority, folder: Path) -> int:
+    """Give the role a certificate for one service; return its serial number."""
+    pem = authority.issue(OWN, days=60)
+    _give(place, "own", pem, folder)
+    return x509.load_pem_x509_certificate(pem.read_bytes()).serial_number
+
+
+def _give(place: Place, prefix: str, pem: Path, folder: Path) -> None:
+    certificate, _mark, key = pem.read_text().partition("-----BEGIN PRIVATE")
+    for what, content in {"certificate": certificate, "key": f"-----BEGIN PRIVATE{key}"}.items():
+        file = folder / f"{place.name}-{prefix}-{what}.pem"
         file.write_text(content)
-        place.variables[f"proxy_tls_{what}"] = str(file)
+        place.variables[f"{prefix}_{what}"] = str(file)
 
 
 def play_at(
