@@ -136,6 +136,51 @@ def test_secrets_are_in_one_private_file_and_in_those_containers_that_need_them(
         assert KEY not in str(config["Cmd"]) + str(config["Entrypoint"]) + str(config["Labels"])
 
 
+def test_a_new_static_configuration_keeps_the_data_and_touches_only_what_uses_it(
+    stack: Stack,
+) -> None:
+    user = stack.sign_up("kept")
+    before = stack.ids()
+    static_with(static_of(stack), "added")
+    result = stack.play(UPDATE).ok().task(REDEPLOY)
+    assert result.changed
+    after = stack.ids()
+    touched = {name for name in before if before[name] != after[name]}
+    assert touched == {"portal-api-data-static", "portal-api"}
+    assert "added" in stack.apis()
+    assert stack.has_user(user)
+    assert result["downtimes"]["kong"] == 0
+    assert result["downtimes"]["portal-api"] > 0
+
+
+def test_a_configuration_that_does_not_fit_is_named_and_the_previous_one_put_back(
+    stack: Stack,
+) -> None:
+    user = stack.sign_up("refusal")
+    before = (stack.ids(), stack.apis(), files_of(stack))
+    refused = stack.play(UPDATE, portal_compose_static_src=str(STATIC / "static-incompatible"))
+    assert refused.rc != 0
+    message = refused.failures[-1].msg
+    assert "The portal refused to start" in message
+    assert "(API brilliant, plan basic)" in message
+    assert "answers at" in message
+    assert (stack.ids(), stack.apis(), files_of(stack)) == before
+    assert stack.has_user(user)
+
+
+def test_only_those_components_that_changed_are_replaced(stack: Stack, tmp_path: Path) -> None:
+    before = stack.ids()
+    (tmp_path / "Dockerfile").write_text("FROM immutable-test/portal-web:latest\nLABEL new=1\n")
+    new = build(tmp_path, f"{stack.prefix}/portal-web:new")
+    stack.settings["portal_compose_images"] = {**IMAGES, "portal": new}
+    # It is here only.
+    stack.play(COMPONENTS, portal_compose_pull="never").ok()
+    after = stack.ids()
+    # What was refused before is not taken with them.
+    assert {name for name in before if before[name] != after[name]} == {"portal"}
+    assert stack.ask("/", PORTAL_HOST).status_code == 200
+
+
 def test_a_second_run_and_what_is_refused_change_nothing(stack: Stack, tmp_path: Path) -> None:
     user = stack.sign_up("standing")
     broken = tmp_path / "broken.tgz.enc"
@@ -170,7 +215,7 @@ def test_a_check_changes_nothing(stack: Stack, tmp_path: Path) -> None:
     user = stack.sign_up("checked")
     before = (stack.ids(), files_of(stack))
     began = now()
-    changed = {"portal_compose_static_src": str(static_with(tmp_path / "static", "added"))}
+    changed = {"portal_compose_static_src": str(static_with(tmp_path / "static", "added", "more"))}
     update, rehearsal, backup, restore = stack.plays(
         (UPDATE, changed),
         (REHEARSE, changed),
@@ -189,60 +234,6 @@ def test_a_check_changes_nothing(stack: Stack, tmp_path: Path) -> None:
     assert stack.projects == [stack.prefix]
     assert not (project_dir(stack) / "backups").exists()
     assert stack.has_user(user)
-
-
-def test_a_new_static_configuration_keeps_the_data_and_touches_only_what_uses_it(
-    stack: Stack,
-) -> None:
-    user = stack.sign_up("kept")
-    before = stack.ids()
-    static_with(static_of(stack), "added")
-    result = stack.play(UPDATE).ok().task(REDEPLOY)
-    assert result.changed
-    after = stack.ids()
-    touched = {name for name in before if before[name] != after[name]}
-    assert touched == {"portal-api-data-static", "portal-api"}
-    assert "added" in stack.apis()
-    assert stack.has_user(user)
-    assert result["downtimes"]["kong"] == 0
-    assert result["downtimes"]["portal-api"] > 0
-
-
-def test_a_configuration_that_does_not_fit_is_named_and_the_previous_one_put_back(
-    stack: Stack,
-) -> None:
-    user = stack.sign_up("refusal")
-    before = (stack.ids(), stack.apis(), files_of(stack))
-    refused, again = stack.plays(
-        (UPDATE, {"portal_compose_static_src": str(STATIC / "static-incompatible")}), (UPDATE, {})
-    )
-    assert refused.rc != 0
-    message = refused.failures[-1].msg
-    assert "The portal refused to start" in message
-    assert "(API brilliant, plan basic)" in message
-    assert "answers at" in message
-    # Nor is the refused image what the next run takes.
-    assert not again.ok().changed
-    assert (stack.ids(), stack.apis(), files_of(stack)) == before
-    assert stack.has_user(user)
-
-
-def test_only_those_components_that_changed_are_replaced(stack: Stack, tmp_path: Path) -> None:
-    before = stack.ids()
-    (tmp_path / "Dockerfile").write_text("FROM immutable-test/portal-web:latest\nLABEL new=1\n")
-    new = build(tmp_path, f"{stack.prefix}/portal-web:new")
-    # Given so that the playbook cannot have it pulled: it is here only.
-    here: dict[str, Any] = {
-        "portal_compose_images": {**IMAGES, "portal": new},
-        "portal_compose_pull": "never",
-    }
-    stack.settings.update(here)
-    first, again = stack.plays((COMPONENTS, {}), (COMPONENTS, {}))
-    assert first.ok().changed
-    assert not again.ok().changed
-    after = stack.ids()
-    assert {name for name in before if before[name] != after[name]} == {"portal"}
-    assert stack.ask("/", PORTAL_HOST).status_code == 200
 
 
 def test_a_rehearsal_leaves_the_live_portal_as_it_was(stack: Stack, tmp_path: Path) -> None:

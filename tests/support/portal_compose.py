@@ -145,8 +145,9 @@ class Stack:
     @property
     def projects(self) -> list[str]:
         """All projects of this test that have a container."""
-        found = self.engine.containers.list(all=True, ignore_removed=True)
-        names = {one.labels.get("com.docker.compose.project", "") for one in found}
+        # Others have very many, of which each would be asked for by itself.
+        found = self.engine.containers.list(all=True, sparse=True)
+        names = {(one.attrs["Labels"] or {}).get("com.docker.compose.project", "") for one in found}
         return sorted(name for name in names if name.startswith(self.prefix))
 
     def url(self, project: str | None = None) -> str:
