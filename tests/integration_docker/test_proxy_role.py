@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,7 +23,16 @@ from tests.support.certificates import Authority
 from tests.support.machine import machine
 from tests.support.plays import PlayResult
 from tests.support.proxy import Proxy, start_proxy
-from tests.support.proxy_role import HOST, Place, give_files, in_container, on_machine, play_at
+from tests.support.proxy_role import (
+    HOST,
+    OWN,
+    Place,
+    give_files,
+    give_own,
+    in_container,
+    on_machine,
+    play_at,
+)
 from tests.support.router_load import RouterLoad
 
 # One kind after the other, since apt can be asked by one only.
@@ -61,7 +70,14 @@ REGISTER = [
     }
 ]
 SERVICES: list[dict[str, Any]] = [
-    {"name": "by-path", "path": "/by.path", "strip_path": True},
+    {
+        "name": "by-path",
+        "path": "/by.path",
+        "strip_path": True,
+        "hosts": [OWN],
+        "certificate": "{{ own_certificate | default('') }}",
+        "key": "{{ own_key | default('') }}",
+    },
     {"name": "demo", "hosts": [HOST]},
 ]
 
@@ -75,6 +91,7 @@ class Site:
     authority: Authority
     folder: Path
     stack: ExitStack
+    own: dict[str, int] = field(default_factory=dict)
 
     def at(self, name: str) -> Place:
         return next(place for place in self.places if place.name == name)
@@ -119,10 +136,15 @@ def fresh(
         made = Site(
             places, stack.enter_context(start_proxy(folder)), Authority(folder), folder, stack
         )
-        for name in ("init-haproxy", "init-nginx", "box-nginx"):
-            made.at(name).authority = folder / "pki" / "ca.pem"
-        made.at("plain-haproxy").variables["proxy_tls"] = "none"
+        made.at("init-haproxy").authority = folder / "pki" / "ca.pem"
+        for name in ("init-nginx", "plain-haproxy"):
+            made.at(name).variables["proxy_tls"] = "none"
         give_files(made.at("box-haproxy"), made.authority, folder)
+        signed = folder / "pki" / "hosts" / "box-nginx" / "proxy" / "cert.pem"
+        made.at("box-nginx").variables["proxy_tls"] = "self_signed"
+        made.at("box-nginx").authority = signed
+        for name in ("box-haproxy", "box-nginx"):
+            made.own[name] = give_own(made.at(name), made.authority, folder)
         yield made
 
 
@@ -140,7 +162,8 @@ def site(fresh: Site) -> Site:
 
 
 def test_a_second_run_changes_nothing(site: Site) -> None:
-    again = site.play().ok()
+    # Each program and each way of TLS once, on machines and in a container.
+    again = site.play(ALL_AT_ONCE, "init-haproxy", "init-nginx", "box-haproxy").ok()
     assert not again.changed, [result.task for result in again.results if result.changed]
 
 
@@ -152,6 +175,10 @@ def test_right_after_the_role_a_service_can_be_registered(site: Site) -> None:
     for place in site.places:
         assert place.version() == f"{place.name}-blue"
         assert place.authority is None or place.protocol() == "2"
+        if place.name in site.own:
+            # By the name asked for, beside the one that all others are shown.
+            assert place.serial(OWN, site.authority.path) == site.own[place.name]
+            assert place.serial() != site.own[place.name]
         # Another host's requests are not this service's.
         assert place.ask("/version", headers={"Host": "other.example"}).status_code == 503
         # Without systemd and a syslog daemon there is no log.
@@ -164,7 +191,7 @@ def test_a_reload_a_renewed_certificate_and_a_switch_lose_nothing(site: Site) ->
     for place in site.places:
         place.start("green", site.folder, site.stack)
         serials[place.name] = place.serial()
-        load = RouterLoad(place.url, host=HOST, rate=20, slow=0.5, sockets=1, connections=8)
+        load = RouterLoad(place.url, host=HOST, rate=10, slow=0.5, sockets=1, connections=8)
         loads[place.name] = load
         load.start()
     try:
@@ -216,7 +243,7 @@ def test_the_services_api_is_passed_on_for_those_who_may(site: Site) -> None:
 
 
 def test_a_configuration_that_is_none_is_refused(site: Site) -> None:
-    names = ["init-haproxy", "box-haproxy", "box-nginx"]
+    names = ["init-haproxy", "box-nginx"]
     before = {name: site.at(name).config for name in names}
     refused = site.play(ALL_AT_ONCE, *names, proxy_extra_config="no-such-thing 1;")
     said = {result.host: result.msg for result in refused.failures}
@@ -258,6 +285,13 @@ def test_files_that_do_not_belong_together_are_refused(site: Site) -> None:
     place = site.at("box-haproxy")
     serial = place.serial()
     other = site.folder / "pki" / "hosts" / "box-nginx" / "proxy" / "key.pem"
-    refused = site.play(ALL_AT_ONCE, place.name, proxy_tls_key=str(other))
-    assert "is not the certificate of" in refused.failures[-1].msg
+    site.at("box-nginx").variables["own_key"] = ""
+    refused = site.play(ALL_AT_ONCE, place.name, "box-nginx", proxy_tls_key=str(other))
+    # Of a loop the first thing that was refused.
+    said = {
+        one.host: next(item["msg"] for item in one["results"] if item.get("failed"))
+        for one in refused.failures
+    }
+    assert "is not the certificate of" in said[place.name]
+    assert "A certificate of its own needs its key" in said["box-nginx"]
     assert place.serial() == serial
