@@ -27,6 +27,12 @@ SLOT = "{{ portal_blue_green_candidate_url | ansible.builtin.urlsplit('port') }}
 LIVE_SLOT = "{{ portal_blue_green_live_url | ansible.builtin.urlsplit('port') }}"
 
 
+TOLD = {
+    "name": "Say how it failed",
+    "ansible.builtin.debug": {"msg": "{{ ansible_failed_result.msg }}"},
+}
+
+
 def free_address() -> str:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -70,7 +76,10 @@ class Slots:
         file.write_text(json.dumps(list(tasks)))
         return str(file)
 
-    def deploy(self, version: str, *, check: bool = False, **more: Any) -> PlayResult:
+    def deploy(
+        self, version: str, *cases: dict[str, Any], check: bool = False, **more: Any
+    ) -> PlayResult:
+        """Deploy *version*; in one run, once for each of *cases*, and each of them has to fail."""
         variables = {
             "portal_blue_green_deployment_key": KEY,
             "portal_blue_green_host_header": HOST,
@@ -87,25 +96,39 @@ class Slots:
             "portal_blue_green_version": version,
             **more,
         }
+        # Extra variables would outweigh those of a case.
+        ours = {name for case in cases for name in case}
         role = {
             "name": "Deploy",
             "ansible.builtin.include_role": {"name": "immutable.delivery.portal_blue_green"},
+            "vars": {name: value for name, value in variables.items() if name in ours},
         }
-        return run_play([role], extra_vars=variables, check=check, timeout=240)
+        tasks = [
+            {"name": "Try", "block": [{**role, "vars": {**role["vars"], **case}}], "rescue": [TOLD]}
+            for case in cases
+        ]
+        given = {name: value for name, value in variables.items() if name not in ours}
+        return run_play(tasks or [role], extra_vars=given, check=check, timeout=240)
 
-    def failed(self, version: str, **more: Any) -> str:
-        """Deploy; expect a failure that leaves the live version as it was, and its message."""
+    def failed(self, version: str, *cases: dict[str, Any], **more: Any) -> list[str]:
+        """Deploy; expect failures that leave the live version as it was, and their messages."""
         before = (self.live, self.health())
-        result = self.deploy(version, **more)
-        assert result.rc != 0, result.output
+        result = self.deploy(version, *(cases or ({},)), **more)
         assert KEY not in result.stdout + result.stderr
         assert (self.live, self.health()) == before
         assert not (self.folder / "portal.lock").exists()
-        return result.failures[-1].msg
+        told = [task.msg for task in result.ok().results if task.task == TOLD["name"]]
+        assert len(told) == len(cases or ({},)), result.output
+        return told
 
     @property
-    def live(self) -> str | None:
-        return self.proxy.current("portal")
+    def live(self) -> str:
+        return str(self.proxy.current("portal"))
+
+    @property
+    def spare(self) -> str:
+        """The slot that is not live."""
+        return self.green if self.live == self.blue else self.blue
 
     def health(self) -> dict[str, Any]:
         answer = requests.get(
@@ -140,33 +163,35 @@ def port_of(url: str) -> str:
     return str(urlsplit(url).port)
 
 
-@pytest.fixture
-def slots(tmp_path: Path) -> Iterator[Slots]:
-    with start_proxy(tmp_path) as proxy:
-        slots = Slots(tmp_path, proxy, free_address(), free_address())
+@pytest.fixture(scope="module")
+def slots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slots]:
+    folder = tmp_path_factory.mktemp("slots")
+    with start_proxy(folder) as proxy:
+        slots = Slots(folder, proxy, free_address(), free_address())
         connection = {"api_url": slots.blue, "host_header": HOST, "deployment_key": KEY}
         fill = {
             "name": "Fill it",
             "immutable.delivery.portal_import": {**connection, "src": str(EXPORT)},
         }
         try:
-            run_play([started(tmp_path, port_of(slots.blue), "v23"), fill]).ok()
+            run_play([started(folder, port_of(slots.blue), "v23"), fill]).ok()
             proxy.register("portal", slots.blue)
             yield slots
         finally:
             run_play(
-                [process(tmp_path, port_of(url), "absent") for url in (slots.blue, slots.green)]
+                [process(folder, port_of(url), "absent") for url in (slots.blue, slots.green)]
             ).ok()
 
 
 def test_a_deploy_goes_into_the_other_slot_and_the_next_one_back(slots: Slots) -> None:
+    first, second = slots.live, slots.spare
     user = slots.sign_up("early-bird")
     slots.deploy("v24").ok()
-    assert slots.live == slots.green
+    assert slots.live == second
     assert (slots.health()["version"], slots.health()["locked"]) == ("v24", False)
     assert slots.has(user)
     # Without tasks of the user's that retire it, the previous version runs on.
-    assert slots.answers(slots.blue)
+    assert slots.answers(first)
     later = slots.sign_up("later-bird")
     retire = slots.tasks(
         "retire",
@@ -177,52 +202,58 @@ def test_a_deploy_goes_into_the_other_slot_and_the_next_one_back(slots: Slots) -
         },
     )
     slots.deploy("v25", portal_blue_green_retire_tasks=retire).ok()
-    assert slots.live == slots.blue
+    assert slots.live == first
     assert slots.health()["version"] == "v25"
     assert slots.has(user)
     assert slots.has(later)
-    assert not slots.answers(slots.green)
+    assert not slots.answers(second)
     assert not slots.deploy("v25", portal_blue_green_retire_tasks=retire).ok().changed
 
 
 def test_a_failure_removes_the_candidate_or_says_where_it_is(slots: Slots) -> None:
+    live, spare, version = slots.live, slots.spare, slots.health()["version"]
     broken = [{"path": "/users/nobody"}]
     fails = {"portal_blue_green_smoke_checks": broken, "portal_blue_green_health_timeout": 2}
-    text = slots.failed("v24", **fails)
+    (text,) = slots.failed("v30", **fails)
     assert "/users/nobody" in text
-    assert f"Live is v23 at {slots.blue}, as before; the candidate was removed." in text
-    assert not slots.answers(slots.green)
-    text = slots.failed("v24", **fails, portal_blue_green_remove_tasks="")
-    assert f"the candidate at {slots.green} was left as it is." in text
-    text = slots.failed("v24", **fails, portal_blue_green_keep_failed=True)
-    assert f"the candidate {slots.green} was kept for inspection." in text
-    assert slots.answers(slots.green)
-    breaks = slots.tasks("breaks", {"name": "Break", "ansible.builtin.fail": {"msg": "No crane."}})
-    text = slots.failed("v24", **fails, portal_blue_green_remove_tasks=breaks)
-    assert "/users/nobody" in text
-    assert "the candidate could not be removed: No crane." in text
-
-
-def test_a_version_that_does_not_come_up_is_not_switched_to(slots: Slots) -> None:
-    wrong = slots.tasks("wrong", started(slots.folder, SLOT, "v22"))
-    text = slots.failed(
-        "v24", portal_blue_green_create_tasks=wrong, portal_blue_green_health_timeout=2
+    assert f"Live is {version} at {live}, as before; the candidate was removed." in text
+    assert not slots.answers(spare)
+    left, kept = slots.failed(
+        "v30",
+        {"portal_blue_green_remove_tasks": ""},
+        {"portal_blue_green_keep_failed": True},
+        **fails,
     )
-    assert "version is v22, not v24" in text
-    assert "the candidate was removed" in text
+    assert f"the candidate at {spare} was left as it is." in left
+    assert f"the candidate {spare} was kept for inspection." in kept
+    assert slots.answers(spare)
+    breaks = slots.tasks("breaks", {"name": "Break", "ansible.builtin.fail": {"msg": "No crane."}})
+    wrong = slots.tasks("wrong", started(slots.folder, SLOT, "v22"))
+    other_version, broken_too = slots.failed(
+        "v30",
+        # A version that does not come up is not switched to.
+        {"portal_blue_green_create_tasks": wrong},
+        {"portal_blue_green_remove_tasks": breaks},
+        **fails,
+    )
+    assert "version is v22, not v30" in other_version
+    assert "the candidate was removed" in other_version
+    assert "/users/nobody" in broken_too
+    assert "the candidate could not be removed: No crane." in broken_too
 
 
 def test_slots_that_do_not_hold_the_live_version_are_refused(slots: Slots) -> None:
-    for given in ([], [slots.green], [slots.blue], [slots.blue, f"{slots.blue}/"]):
-        text = slots.failed("v24", portal_blue_green_slots=given)
+    live, spare = slots.live, slots.spare
+    answered = slots.answers(spare)
+    wrong: list[list[str]] = [[], [spare], [live], [live, f"{live}/"]]
+    for text in slots.failed("v30", *({"portal_blue_green_slots": given} for given in wrong)):
         assert "portal_blue_green_slots must hold the live version's address" in text
-        assert slots.blue in text
+        assert live in text
         assert "there is no candidate." in text
-    assert not slots.answers(slots.green)
+    assert slots.answers(spare) == answered
 
 
 def test_check_mode_deploys_into_no_slot(slots: Slots) -> None:
-    before = (slots.live, slots.health())
-    slots.deploy("v24", check=True).ok()
-    assert (slots.live, slots.health()) == before
-    assert not slots.answers(slots.green)
+    before = (slots.live, slots.health(), slots.answers(slots.spare))
+    slots.deploy("v30", check=True).ok()
+    assert (slots.live, slots.health(), slots.answers(slots.spare)) == before
