@@ -144,6 +144,53 @@ class Fleet:
         actions = list(self.moto.actions)
         return Run(result, parts, actions, self.routes(), *self.described())
 
+    def refused(self, cases: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+        """Run the phase of each case with its settings, all in one run, and return what each says.
+
+        Each has to fail, and all have no more rights than those of their policies together.
+        """
+        # Extra variables would outweigh those of a case.
+        apart = {name for _phase, settings in cases for name in settings}
+        theirs = {name: value for name, value in self.settings.items() if name in apart}
+        told = "Say why it failed"
+        tasks = [
+            {
+                "name": "Try",
+                "block": [
+                    {
+                        "name": "Do it",
+                        "ansible.builtin.include_role": {
+                            "name": "immutable.delivery.fleet",
+                            "tasks_from": phase,
+                        },
+                        "vars": {**theirs, **settings},
+                    }
+                ],
+                "rescue": [
+                    {
+                        "name": told,
+                        "ansible.builtin.debug": {"msg": "{{ ansible_failed_result.msg }}"},
+                    }
+                ],
+            }
+            for phase, settings in cases
+        ]
+        self.moto.reset_calls()
+        self.moto.allowed = {
+            action for phase, _settings in cases for action in actions_of(policy(phase))
+        }
+        given = {name: value for name, value in self.settings.items() if name not in apart}
+        try:
+            result = run_play(tasks, extra_vars=given, timeout=400).ok()
+        finally:
+            self.moto.allowed = None
+        return [task.msg for task in result.results if task.task == told]
+
+    @property
+    def written(self) -> list[str]:
+        """The calls since the last run began that were not only reading."""
+        return [action for action in self.moto.actions if ":Describe" not in action]
+
     def routes(self) -> tuple[str, ...]:
         """Who answers those who ask for blue, for green, and for nothing; without the service."""
         return tuple(self._route(mode) for mode in ("blue", "green", ""))
