@@ -107,6 +107,7 @@ def test_every_scenario_passes_and_leaves_nothing(molecule: Molecule) -> None:
     # As the scenarios would, but not at the same time as the other tests that want them.
     machine_image("systemd")
     machine_image("machine")
+    machine_image("vagrant")
     for app in APPS:
         support.app_image(app)
 

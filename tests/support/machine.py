@@ -40,8 +40,9 @@ __all__ = (
 FOLDER = Path(__file__).with_name("machine")
 BOOT_SECONDS = 120
 
-# The stages of the Dockerfile: no systemd; systemd and no engine yet; systemd and an engine.
-Kind = Literal["plain", "systemd", "machine"]
+# The stages of the Dockerfile: no systemd; systemd and no engine yet; systemd and an engine; what
+# builds with it as well.
+Kind = Literal["plain", "systemd", "machine", "vagrant"]
 
 # All that --privileged would give, but what the host itself may lack (SYS_RESOURCE), and cgroups of
 # its own. Never --cgroupns=host with /sys/fs/cgroup writable: systemd would rearrange the host's.
@@ -97,8 +98,8 @@ class Machine:
         """The inventory's variables that lead Ansible to it."""
         return {
             "ansible_connection": "community.docker.docker",
+            # No user: the container's own is root, and to name one costs two programs more a task.
             "ansible_host": self.name,
-            "ansible_user": "root",
             "ansible_python_interpreter": "/usr/bin/python3",
         }
 
@@ -156,7 +157,8 @@ def _docker(*arguments: str) -> None:
 
 def machine_image(kind: Kind = "machine") -> str:
     """Build the image of machines of that kind where the Dockerfile changed; returns its tag."""
-    tag = f"{IMAGES}/{kind}:latest" if kind == "machine" else f"{IMAGES}/machine-{kind}:latest"
+    name = kind if kind in ("machine", "vagrant") else f"machine-{kind}"
+    tag = f"{IMAGES}/{name}:latest"
     with one_at_a_time("image-machine"):
         _docker("build", "--target", kind, "--tag", tag, str(FOLDER))
     return tag
