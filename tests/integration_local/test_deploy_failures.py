@@ -81,7 +81,11 @@ def test_a_candidate_that_fails_its_import_is_kept_for_inspection_where_asked(la
     assert "kept for inspection" in text
     assert len(lab.instances) == len(before) + 1
     # The next deploy removes it.
-    refused_again = lab.deploy("v24", portal_blue_green_smoke_checks=[{"path": "/nowhere"}])
+    refused_again = lab.deploy(
+        "v24",
+        portal_blue_green_smoke_checks=[{"path": "/nowhere"}],
+        portal_blue_green_health_timeout=3,
+    )
     assert refused_again.rc != 0
     assert lab.instances == before
 
@@ -95,14 +99,14 @@ def test_a_live_portal_that_fails_its_export(lab: Lab) -> None:
     assert "failed the export" in text
 
 
-def test_an_export_that_is_cut_off_or_damaged(lab: Lab) -> None:
-    for faults in ({"truncate_data": 1000}, {"wrong_hash": True}):
-        lab.faults(lab.live_url, **faults)
-        try:
-            text = message(refused(lab))
-        finally:
-            lab.faults(lab.live_url)
-        assert "the archive from" in text or "ended early" in text
+def test_an_export_that_is_cut_off(lab: Lab) -> None:
+    """One that is damaged otherwise fails in the same task: see test_portal_failures."""
+    lab.faults(lab.live_url, truncate_data=1000)
+    try:
+        text = message(refused(lab))
+    finally:
+        lab.faults(lab.live_url)
+    assert "the archive from" in text or "ended early" in text
 
 
 def test_the_wrong_key(lab: Lab) -> None:
@@ -124,7 +128,11 @@ def test_a_smoke_test_that_fails(lab: Lab) -> None:
 
 
 def test_a_proof_that_fails_after_the_switch(lab: Lab) -> None:
-    text = message(refused(lab, portal_blue_green_prove_path="/no-such-page"))
+    settings = {
+        "portal_blue_green_prove_path": "/no-such-page",
+        "portal_blue_green_prove_timeout": 3,
+    }
+    text = message(refused(lab, **settings))
     assert "/no-such-page" in text or "proof" in text
     assert "Live is v23" in text
 
@@ -139,46 +147,6 @@ def test_an_unreachable_router(lab: Lab) -> None:
     text = message(refused(lab, portal_blue_green_router_url="http://127.0.0.1:9"))
     assert "http://127.0.0.1:9" in text
     assert "cannot be reached" in text
-
-
-@pytest.fixture(scope="module")
-def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A live portal whose lock lasts 6 s instead of 60, which a deploy does not know."""
-    folder = tmp_path_factory.mktemp("hasty")
-    with lab_at(folder, portal_lab_extra_args=["--rate=0", "--lock-seconds=6"]) as lab:
-        yield lab
-
-
-def test_a_lock_that_never_lasts_ends_with_the_live_version(hasty: Lab) -> None:
-    slow = ["--rate=0", "--import-delay=8"]
-    with Writer(hasty) as writer:
-        result = hasty.deploy("v24", portal_lab_extra_args=slow, portal_blue_green_rounds=2)
-        assert result.rc != 0
-    assert "lapsed" in message(result)
-    assert "pass 2 of 2" in message(result)
-    assert (hasty.health()["version"], hasty.health()["locked"]) == ("v23", False)
-    assert hasty.instances == ["v23-first"]
-    assert (writer.failed, writer.lost) == ([], [])
-
-
-def test_a_lock_that_lapses_under_the_switch_is_switched_back(hasty: Lab) -> None:
-    # Each answer of the candidate takes 2.5 s, so its proof outlasts the live portal's lock.
-    with Writer(hasty) as writer:
-        result = hasty.deploy(
-            "v24",
-            portal_lab_extra_args=["--rate=0"],
-            portal_blue_green_process_environment=faulty(slow_ms=2500),
-            portal_blue_green_prove_timeout=60,
-            portal_blue_green_rounds=1,
-        )
-        assert result.rc != 0
-        assert hasty.health()["version"] == "v23"
-    assert "lapsed" in message(result)
-    assert "goes to" in message(result)
-    assert not hasty.health()["locked"]
-    assert hasty.instances == ["v23-first"]
-    assert writer.acknowledged
-    assert (writer.failed, writer.lost) == ([], [])
 
 
 def test_a_lock_that_lapsed_once_is_gone_round_again(lab: Lab) -> None:

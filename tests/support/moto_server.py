@@ -93,6 +93,7 @@ class Moto:
     # How many rules a page has where the caller does not say; None for moto's 50.
     rules_a_page: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _clients: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -111,14 +112,16 @@ class Moto:
 
     def client(self, service: str) -> Any:
         """A client for preparing and looking; its calls are not counted."""
-        return boto3.client(
-            service,
-            endpoint_url=self.url,
-            region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-            config=Config(user_agent_extra="uncounted"),
-        )
+        if service not in self._clients:
+            self._clients[service] = boto3.client(
+                service,
+                endpoint_url=self.url,
+                region_name=REGION,
+                aws_access_key_id="test",
+                aws_secret_access_key="test",
+                config=Config(user_agent_extra="uncounted"),
+            )
+        return self._clients[service]
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         if environ["PATH_INFO"].startswith("/front/"):
