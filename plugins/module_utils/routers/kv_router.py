@@ -202,9 +202,7 @@ class KvRouter:
         """Read all that stands."""
         return parse(self.keys, self.store.read(self.keys.root))
 
-    def _decide(
-        self, service: str, urls: tuple[str, ...], tried: Candidate | None = None
-    ) -> None:
+    def _decide(self, service: str, urls: tuple[str, ...], tried: Candidate | None = None) -> None:
         check_name(service)
         state = self.state()
         nodes = self._running_nodes(state)
@@ -347,7 +345,10 @@ class KvRouter:
 
 
 def _follows(said: Applied | None, decision: Decision) -> bool:
-    return said is not None and said.revision == decision.revision and not said.error
+    if said is None or said.revision != decision.revision or said.error:
+        return False
+    # A registrar of an earlier version passes over whom it cannot try.
+    return said.tried == decision.tried
 
 
 def _followed(state: State, service: str, decision: Decision, nodes: Collection[str]) -> bool:

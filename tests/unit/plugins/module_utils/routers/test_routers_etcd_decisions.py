@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -266,6 +268,11 @@ def test_who_is_tried_comes_and_goes_with_the_decision() -> None:
         it.stage("demo", [RED], 1)
     store.errors.clear()
     assert parse(KEYS, store.entries).decision("demo").tried == Candidate((GREEN,), 50)
+    # A registrar that knows of no trials says that it follows, and does not try anybody.
+    key = KEYS.of("applied", "demo", "two")
+    said = parse_applied(store.entries[key].value)
+    store.put(key, replace(said, tried=None).text())
+    assert router(store).candidate("demo") is None
     router(store).unstage("demo")
     again = router(store)
     again.unstage("demo")
@@ -293,22 +300,17 @@ def test_decisions_are_read_as_written(
 
 
 @given(
-    st.integers(0, 2**62),
-    urls,
-    urls,
-    st.none() | st.integers(0, 9),
-    st.text(max_size=20),
-    candidates,
+    st.builds(
+        Applied,
+        st.integers(0, 2**62),
+        urls,
+        urls,
+        st.none() | st.integers(0, 9),
+        st.text(max_size=20),
+        candidates,
+    )
 )
-def test_what_nodes_say_is_read_as_written(
-    revision: int,
-    some: tuple[str, ...],
-    targets: tuple[str, ...],
-    count: int | None,
-    error: str,
-    tried: Candidate | None,
-) -> None:
-    said = Applied(revision, some, targets, count, error, tried)
+def test_what_nodes_say_is_read_as_written(said: Applied) -> None:
     assert parse_applied(said.text()) == said
 
 
