@@ -120,7 +120,9 @@ class Source:
 
     def names(self, engine: DockerClient) -> list[str]:
         """By which the engine knows its images."""
-        return [tag for one in engine.images.list() for tag in one.tags if self.name in tag]
+        # Not images.list(): it asks for each, and fails where another test removes one meanwhile.
+        tags = [tag for one in engine.api.images() for tag in one["RepoTags"] or []]
+        return [tag for tag in tags if self.name in tag]
 
 
 @dataclass

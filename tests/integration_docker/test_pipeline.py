@@ -132,8 +132,8 @@ def pipeline(
     with start_registry(folder) as registry:
         bridge = engine.networks.get("bridge").attrs["IPAM"]["Config"][0]
         yield Pipeline(checkout, registry, prefix, port, bridge.get("Gateway", "172.17.0.1"))
-        for image in engine.images.list():
-            for name in image.attrs.get("RepoDigests") or []:
+        for image in engine.api.images():
+            for name in image.get("RepoDigests") or []:
                 if f"/{prefix}/" in name:
                     engine.images.remove(name, force=True)
 
