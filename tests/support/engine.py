@@ -68,8 +68,9 @@ def remove_all(client: DockerClient, prefix: str) -> None:
         if volume.name.startswith(prefix):
             with suppress(APIError):
                 volume.remove(force=True)
-    for image in client.images.list():
-        for tag in image.tags:
+    # Not images.list(): it asks for each, and fails where another test removes one meanwhile.
+    for image in client.api.images():
+        for tag in image["RepoTags"] or ():
             if any(part.startswith(prefix) for part in tag.split("/")):
                 with suppress(APIError, ImageNotFound):
                     client.images.remove(tag)

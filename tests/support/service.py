@@ -100,8 +100,8 @@ class Shop:
             if str(container.labels.get(SERVICE_LABEL, "")).startswith(self.prefix):
                 with suppress(APIError):
                     container.remove(force=True, v=True)
-        for image in self.engine.images.list():
-            for name in image.attrs.get("RepoDigests") or []:
+        for image in self.engine.api.images():
+            for name in image["RepoDigests"] or ():
                 if f"/{self.prefix}/" in name:
                     with suppress(APIError):
                         self.engine.images.remove(name)
