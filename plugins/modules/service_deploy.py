@@ -83,8 +83,8 @@ options:
         before the present one is started again and gets the traffic. Who is taken away is stopped,
         and kept until the next deploy.
       - The last four need a router that can have a candidate, V(haproxy), V(nginx), V(etcd) or
-        V(consul). The last three need neither O(image) nor a registry. Where O(digest) or an image by
-        digest is given, V(canary) and V(promoted) refuse a candidate of another one.
+        V(consul). The last three need neither O(image) nor a registry. Where O(digest) or an image
+        by digest is given, V(canary) and V(promoted) refuse a candidate of another one.
     type: str
     choices: [present, absent, staged, canary, promoted, rolled_back]
     default: present
