@@ -23,7 +23,7 @@ from tests.support.machine import FLAGS, machine_image
 from tests.support.portal_compose import APPS
 
 SCENARIOS = sorted(file.parent.name for file in support.ROOT.glob("molecule/*/molecule.yml"))
-SECONDS = 1500
+SECONDS = 2700
 
 
 @dataclass

@@ -32,7 +32,7 @@ STATE = Path.home() / ".immutable-delivery" / "vagrant"
 CHECKOUT = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
 PROXY = "http://10.100.200.201:8000"
 SERVICE = re.compile(r":(\d+)->8080/tcp +(demo-\S+)")
-LINE_SECONDS = 900
+LINE_SECONDS = 1800
 
 
 def changed(typed: Typed) -> dict[str, int]:
