@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,7 +69,12 @@ class HaProxyServer:
 
     def start(self) -> None:
         argv = [self.binary, "-db", "-f", str(self.conf)]
-        self.daemon = Daemon(argv, self.log, lambda: accepts(self.port))
+        # The socket takes its name after the ports are bound, and an earlier one's file may be left.
+        self.daemon = Daemon(argv, self.log, lambda: accepts(self.port) and self._listens())
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(self.socket) == 0
 
     def restart(self) -> None:
         """End it at once and start it again: what is in memory is lost."""
