@@ -69,7 +69,7 @@ class HaProxyServer:
 
     def start(self) -> None:
         argv = [self.binary, "-db", "-f", str(self.conf)]
-        # The socket takes its name after the ports are bound, and an earlier one's file may be left.
+        # The socket gets its name after the ports are bound, and an earlier one may be left.
         self.daemon = Daemon(argv, self.log, lambda: accepts(self.port) and self._listens())
 
     def _listens(self) -> bool:
