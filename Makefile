@@ -7,9 +7,9 @@
 	test test-fast molecule bench clean
 
 PYTEST := .venv-test/bin/python -m pytest
-# Some at a time, because a deploy mostly waits; tests of one file share a lab, so they stay together.
-# In the order given here: the files that take longest begin first.
-SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
+# One for each processor: more of them take each other's, and all take longer. Tests of one file share
+# a lab, so they stay together. In the order given here: the files that take longest begin first.
+SIDE_BY_SIDE := -n $(shell nproc | awk '{ print $$1 < 4 ? $$1 : 4 }') --dist loadfile --no-loadscope-reorder
 QUICK := tests/integration_local tests/apps
 
 help: ## this list
