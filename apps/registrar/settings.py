@@ -74,15 +74,13 @@ class Settings:
     check_failures: int
     follow_timeout: float
     health_path: str
-    ca_path: Path | None
-    client_cert: tuple[Path, Path] | None
 
     def watch(self, store: Store, pool: ThreadPoolExecutor) -> Watch:
         """What tells of changes in *store*."""
         if isinstance(store, Consul):
-            return ConsulWatch(store, self.keys.root, self.ca_path)
+            return ConsulWatch(store, self.keys.root)
         assert isinstance(store, Etcd)
-        return EtcdWatch(store, self.keys.root, (self.ca_path, self.client_cert), pool)
+        return EtcdWatch(store, self.keys.root, pool)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -180,8 +178,6 @@ def settings_of(given: argparse.Namespace) -> Settings:
             given.check_failures,
             given.follow_timeout,
             given.health_path,
-            given.ca,
-            (given.etcd_cert, given.etcd_key or given.etcd_cert) if given.etcd_cert else None,
         )
         # What cannot be used is to be said now.
         settings.store()

@@ -11,12 +11,12 @@ import json
 import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
 
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
+from ansible_collections.immutable.delivery.plugins.module_utils.http import Http
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.consul import Consul
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.etcd import Etcd, range_of
 
@@ -24,9 +24,6 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.etcd im
 AGAIN = 0.5
 CONNECT = 3.0
 CONSUL_WAITS = 30
-
-# CA certificates, and a certificate of our own with its key, where there are such.
-Trust = tuple[Path | None, tuple[Path, Path] | None]
 
 
 class Watch(Protocol):
@@ -39,23 +36,22 @@ class Watch(Protocol):
 class EtcdWatch:
     """A stream of changes, of each member in turn."""
 
-    def __init__(self, store: Etcd, prefix: str, trust: Trust, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, store: Etcd, prefix: str, pool: ThreadPoolExecutor) -> None:
         self._store = store
         self._prefix = prefix
-        self._trust = trust
         self._pool = pool
         self._turn = 0
 
     async def once(self, client: aiohttp.ClientSession, changed: Callable[[], None]) -> None:
         """Watch by one member."""
         members = self._store.members
-        url = members[self._turn % len(members)].base_url
+        http = members[self._turn % len(members)]
         self._turn += 1
         loop = asyncio.get_running_loop()
         headers = await loop.run_in_executor(self._pool, self._store.headers)
         body = json.dumps({"create_request": range_of(self._prefix)})
         async with client.post(
-            f"{url}/v3/watch", data=body, headers=headers, **tls_of(url, *self._trust)
+            f"{http.base_url}/v3/watch", data=body, headers=headers, **tls_of(http)
         ) as answer:
             answer.raise_for_status()
             # The first message says that the watch stands, from when on nothing is missed.
@@ -66,10 +62,9 @@ class EtcdWatch:
 class ConsulWatch:
     """Questions that are answered once the index is another one."""
 
-    def __init__(self, store: Consul, prefix: str, ca_path: Path | None) -> None:
+    def __init__(self, store: Consul, prefix: str) -> None:
         self._store = store
         self._prefix = prefix
-        self._ca_path = ca_path
 
     async def once(self, client: aiohttp.ClientSession, changed: Callable[[], None]) -> None:
         """Ask again and again."""
@@ -80,7 +75,7 @@ class ConsulWatch:
             async with client.get(
                 f"{http.base_url}/v1/kv{self._prefix}?{query}",
                 headers=http.headers,
-                **tls_of(http.base_url, self._ca_path),
+                **tls_of(http),
             ) as answer:
                 if answer.status != 404:
                     answer.raise_for_status()
@@ -104,12 +99,12 @@ async def watch(it: Watch, changed: Callable[[], None]) -> None:
             await asyncio.sleep(AGAIN)
 
 
-def tls_of(url: str, ca_path: Path | None, own: tuple[Path, Path] | None = None) -> dict[str, Any]:
-    """Whom to trust and who we are, as aiohttp takes it."""
-    if not url.startswith("https:"):
+def tls_of(http: Http) -> dict[str, Any]:
+    """Whom *http* trusts and who it is, as aiohttp takes it."""
+    if not http.base_url.startswith("https:"):
         return {}
-    context = ssl.create_default_context(cafile=ca_path)
-    if own is not None:
+    context = ssl.create_default_context(cafile=http.ca_path)
+    if http.client_cert is not None:
         # With an empty password for a key that has one, or Python would ask a person for it.
-        context.load_cert_chain(*own, password="")
+        context.load_cert_chain(*http.client_cert, password="")
     return {"ssl": context}

@@ -179,13 +179,15 @@ from ..module_utils.given import check_least, check_paths, check_seconds
 from ..module_utils.probe import Expectation
 from ..module_utils.routers.base import checked_target
 from ..module_utils.routers.canary import CanaryRouter, Candidate, as_canary, check_weight
-from ..module_utils.routers.options import health_of, http_to, router_of, router_specs
+from ..module_utils.routers.host_options import host_router_specs
+from ..module_utils.routers.options import health_of, http_to, router_of
 from ..module_utils.routers.plan import Wanted
 from ..module_utils.routers.switch import Check, RouteChange
 from ..module_utils.routers.trial import TrialChange
 from ..module_utils.wiring import fail, require_requests
 
-ROUTERS = ("haproxy", "nginx", "etcd", "consul")
+# Those that have options of their own are those that can have a candidate.
+ROUTERS = host_router_specs()
 
 
 def change_of(params: dict[str, Any]) -> TrialChange:
@@ -226,7 +228,7 @@ def main() -> None:
         argument_spec={
             "router": {"type": "str", "choices": list(ROUTERS), "required": True},
             "api_url": {"type": "str", "required": True},
-            **{name: spec for name, spec in router_specs().items() if name in ROUTERS},
+            **ROUTERS,
             "service": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "url": {"type": "str"},

@@ -197,7 +197,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.engine.client import DOCKER_IMPORT_ERROR
 from ..module_utils.engine.options import REQUIRED_TOGETHER
 from ..module_utils.errors import DeliveryError
-from ..module_utils.service.heal_options import OPTIONS, REQUIRED_IF, Repair
+from ..module_utils.service.heal_options import OPTIONS, Repair
+from ..module_utils.service.options import ROUTER_REQUIRED_IF
 from ..module_utils.wiring import fail, require_library, require_requests
 
 
@@ -205,7 +206,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec=OPTIONS,
-        required_if=REQUIRED_IF,
+        required_if=ROUTER_REQUIRED_IF,
         required_together=REQUIRED_TOGETHER,
         supports_check_mode=True,
     )

@@ -16,7 +16,7 @@ from ..errors import DeliveryError, Interrupted
 from ..given import check_least, check_paths, check_seconds
 from ..http import check_url
 from ..routers.base import Router
-from ..routers.host_options import HOST_ROUTERS, host_router_specs
+from ..routers.host_options import host_router_specs
 from .heal import Heal
 from .heal_engine import Ward
 from .heal_model import Standing, instance_of
@@ -40,10 +40,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "exclusive": {"type": "bool", "default": False},
     **ENGINE_OPTIONS,
 }
-REQUIRED_IF = [
-    *(("router", name, ["api_url"]) for name in HOST_ROUTERS),
-    ("router", "etcd", ["etcd"]),
-]
 
 
 class Repair:

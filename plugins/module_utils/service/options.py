@@ -103,12 +103,15 @@ SEVERAL: dict[str, dict[str, Any]] = {
     "services": {"type": "list", "elements": "dict", "no_log": True},
     "parallel": {"type": "int", "default": 4},
 }
+ROUTER_REQUIRED_IF = [
+    *(("router", name, ["api_url"]) for name in HOST_ROUTERS),
+    ("router", "etcd", ["etcd"]),
+]
 REQUIRED_IF = [
     ("state", PRESENT, ["image", "container_port"]),
     ("state", STAGED, ["image", "container_port"]),
     ("state", CANARY, ["weight"]),
-    *(("router", name, ["api_url"]) for name in HOST_ROUTERS),
-    ("router", "etcd", ["etcd"]),
+    *ROUTER_REQUIRED_IF,
 ]
 OPTIONS_TOGETHER = [
     ("client_cert", "client_key"),
