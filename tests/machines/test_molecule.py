@@ -20,6 +20,7 @@ from docker import DockerClient
 
 from tests.support import engine as support
 from tests.support.machine import FLAGS, machine_image
+from tests.support.plays import SHARING
 from tests.support.portal_compose import APPS
 
 SCENARIOS = sorted(file.parent.name for file in support.ROOT.glob("molecule/*/molecule.yml"))
@@ -43,6 +44,7 @@ class Molecule:
                 cwd=support.ROOT,
                 env={
                     **os.environ,
+                    **SHARING,
                     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
                     "ANSIBLE_HOME": str(self.home),
                     "MACHINES_PREFIX": self.prefix,

@@ -23,6 +23,7 @@ from docker import DockerClient
 
 from tests.support.engine import APPS, BUILD_SECONDS, IMAGES, ROOT
 from tests.support.machine import FLAGS
+from tests.support.plays import SHARING
 from tests.support.service import traffic
 from tests.support.waiting import eventually
 from tests.support.walk import Typed, Walk
@@ -114,6 +115,7 @@ def walk(engine: DockerClient) -> Iterator[Walk]:
     save_app_base(archive)
     env = {
         **os.environ,
+        **SHARING,
         "MACHINE_BASE_IMAGE": f"/vagrant/{archive.relative_to(ROOT)}",
         "MACHINE_PACKAGES": "control",
         "VAGRANT_HOME": str(ROOT / ".build" / "vagrant"),

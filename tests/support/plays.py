@@ -23,6 +23,8 @@ __all__ = ("PlayResult", "RunningPlay", "TaskResult", "eventually", "run_play", 
 
 ROOT = Path(__file__).resolve().parents[2]
 CALLBACKS = Path(__file__).resolve().parent / "callback_plugins"
+# By which programs that start plays themselves share with these what is made once a test run.
+SHARING = {"ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS), "ANSIBLE_CALLBACKS_ENABLED": "shared"}
 
 
 @dataclass(frozen=True)
@@ -208,8 +210,8 @@ def start_play(
         "ANSIBLE_COLLECTIONS_PATH": os.environ.get(
             "ANSIBLE_COLLECTIONS_PATH", str(ROOT / ".build" / "collections")
         ),
-        "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS),
-        "ANSIBLE_CALLBACKS_ENABLED": "jsonl",
+        **SHARING,
+        "ANSIBLE_CALLBACKS_ENABLED": "jsonl,shared",
         "ANSIBLE_NOCOLOR": "1",
         # Half a dozen programs less for each task, of which a whole run has thousands.
         "ANSIBLE_PIPELINING": "1",

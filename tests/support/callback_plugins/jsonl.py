@@ -1,11 +1,7 @@
 # Copyright: (c) 2026, immutable.delivery contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write each task result as one line of JSON to the file that an environment variable names.
-
-Where another one names a folder, the plays of a test run share there what each would else make
-anew: the zip files of modules, and what Python compiles of them.
-"""
+"""Write each task result as one line of JSON to the file that an environment variable names."""
 
 from __future__ import annotations
 
@@ -14,10 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ansible import constants
 from ansible.plugins.callback import CallbackBase
-
-COMPILE_ONCE = Path(__file__).resolve().parents[1] / "compile_once"
 
 DOCUMENTATION = r"""
 name: jsonl
@@ -33,18 +26,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "notification"
     CALLBACK_NAME = "jsonl"
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        # Ansible looks a thousand times a second whether a task has ended; several plays run here.
-        constants.DEFAULT_INTERNAL_POLL_INTERVAL = 0.005
-        shared = os.environ.get("DELIVERY_TEST_SHARED")
-        if shared:
-            # Where Ansible looks for a zip file that it has made already.
-            made = Path(constants.DEFAULT_LOCAL_TMP) / "ansiballz_cache"
-            made.symlink_to(shared, target_is_directory=True)
-            paths = (str(COMPILE_ONCE), os.environ.get("PYTHONPATH"))
-            os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
 
     def _write(self, result: Any, status: str, ignored: bool = False) -> None:
         task = result._task

@@ -4,34 +4,39 @@
 """Compile each source in a module's zip file once a test run: a module has some 70 of them.
 
 Python keeps what it compiled of files, and keeps nothing of what it reads from a zip file. The
-key is the source itself, so nothing stale is ever taken.
+key is the source itself, so nothing stale is ever taken. Machines have this in their image, each
+with a folder of its own. It costs every start of Python, so it imports next to nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import marshal
 import os
-import types
 import zipimport
-from pathlib import Path
+from _frozen_importlib_external import MAGIC_NUMBER
+from _imp import source_hash
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import types
+
+MAGIC = int.from_bytes(MAGIC_NUMBER, "little")
 FOLDER = os.environ.get("DELIVERY_TEST_SHARED", "")
 
 
 def _compile_once(pathname: str, source: bytes) -> types.CodeType:
-    key = hashlib.sha256(importlib.util.MAGIC_NUMBER + source).hexdigest()
-    file = Path(FOLDER) / f"{key}.code"
+    file = f"{FOLDER}/{source_hash(MAGIC, source).hex()}.code"
     try:
-        kept: types.CodeType = marshal.loads(file.read_bytes())
-        return kept
+        with open(file, "rb") as kept:
+            known: types.CodeType = marshal.load(kept)
+            return known
     except OSError:
         code: types.CodeType = _compile(pathname, source)
-    own = file.with_suffix(f".{os.getpid()}")
+    own = f"{file}.{os.getpid()}"
     try:
-        own.write_bytes(marshal.dumps(code))
-        own.replace(file)
+        with open(own, "wb") as made:
+            marshal.dump(code, made)
+        os.replace(own, file)
     except OSError:
         # The test run is over, and this process outlived it.
         pass
