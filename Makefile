@@ -6,9 +6,13 @@
 .PHONY: help setup-demo setup-test setup-servers setup-engine setup-machines engine-down demo demo-down lint units \
 	test test-fast molecule bench clean
 
+# With the first, Python reads a program that comes on its standard input byte by byte, and so do all of
+# Ansible's modules; with the second it compiles the checkout anew at each start.
+unexport PYTHONUNBUFFERED PYTHONDONTWRITEBYTECODE
+
 PYTEST := .venv-test/bin/python -m pytest
-# One more than there are processors, since each waits at times; with two more they take each other's. Tests of one file share
-# a lab, so they stay together. In the order given here: the files that take longest begin first.
+# One more than there are processors, since each waits at times; with two more they take each other's.
+# Tests of one file share a lab, so they stay together, and the files that take longest begin first.
 SIDE_BY_SIDE := -n $(shell nproc | awk '{ print $$1 < 4 ? $$1 + 1 : 4 }') --dist loadfile --no-loadscope-reorder
 QUICK := tests/integration_local tests/apps
 
