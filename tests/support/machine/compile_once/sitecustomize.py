@@ -26,12 +26,13 @@ FOLDER = os.environ.get("DELIVERY_TEST_SHARED", "")
 
 def _compile_once(pathname: str, source: bytes) -> types.CodeType:
     file = f"{FOLDER}/{source_hash(MAGIC, source).hex()}.code"
+    code: types.CodeType
     try:
         with open(file, "rb") as kept:
-            known: types.CodeType = marshal.load(kept)
-            return known
+            code = marshal.load(kept)
+        return code
     except OSError:
-        code: types.CodeType = _compile(pathname, source)
+        code = _compile(pathname, source)
     own = f"{file}.{os.getpid()}"
     try:
         with open(own, "wb") as made:
