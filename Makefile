@@ -15,6 +15,7 @@ PYTEST := .venv-test/bin/python -m pytest
 # Tests of one file share a lab, so they stay together, and the files that take longest begin first.
 SIDE_BY_SIDE := -n $(shell nproc | awk '{ print $$1 < 4 ? $$1 + 1 : 4 }') --dist loadfile --no-loadscope-reorder
 QUICK := tests/integration_local tests/apps
+MACHINES := vagrant ssh-keygen:openssh-client curl
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1#/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -32,7 +33,7 @@ setup-engine: setup-test ## make sure that a Docker engine answers; install and 
 	@tools/engine
 
 setup-machines: setup-engine ## install Vagrant, which the tests bring up three machines with, where it is missing (root)
-	@tools/programs vagrant ssh-keygen:openssh-client curl
+	@tools/programs $(MACHINES)
 
 engine-down: ## end the engine that setup-engine started, if it did
 	@tools/engine stop
@@ -49,12 +50,18 @@ lint: setup-test ## every linter: ansible-test sanity and units, ansible-lint, a
 units: setup-test ## the unit tests alone, by plain pytest
 	@$(PYTEST) tests/unit
 
-# Lint has run the unit tests already. Packages are mostly waited for: they come while it runs.
-test: setup-test ## all there is to check: lint, then the tests of apps, modules and whole deploys
-	@$(MAKE) --no-print-directory setup-servers setup-machines & packages=$$!; \
-	$(MAKE) --no-print-directory lint; linted=$$?; \
-	wait $$packages && exit $$linted
-	@$(PYTEST) $(SIDE_BY_SIDE) tests/machines tests/integration_docker $(QUICK)
+# What is installed from packages comes while Python's are. Lint takes what the tests leave of the
+# processors, and is heard after them; it has run the unit tests already.
+test: ## all there is to check: lint, and the tests of apps, modules and whole deploys
+	@{ $(MAKE) --no-print-directory setup-servers && tools/programs $(MACHINES) && tools/engine start; } & packages=$$!; \
+	$(MAKE) --no-print-directory setup-test; made=$$?; \
+	wait $$packages && exit $$made
+	@$(MAKE) --no-print-directory setup-machines
+	@nice $(MAKE) --no-print-directory lint >.build/lint.log 2>&1 & linting=$$!; \
+	$(PYTEST) $(SIDE_BY_SIDE) tests/machines tests/integration_docker $(QUICK); tested=$$?; \
+	wait $$linting; linted=$$?; \
+	cat .build/lint.log; \
+	exit $$((tested | linted))
 
 test-fast: lint setup-servers ## the same without what needs a Docker engine
 	@$(PYTEST) $(SIDE_BY_SIDE) $(QUICK)

@@ -145,7 +145,8 @@ class Walk:
         for where, line in self.page[heading]:
             if where == HOST and (opens := OPENS.match(line)):
                 self._open(opens[1], ["vagrant", "ssh", opens[1]])
-                self.type(opens[1], "true").ok()
+                # Over ssh the two come by ways of their own, and errors after the end of a line.
+                self.type(opens[1], "exec 2>&1").ok()
             elif (done := self.type(where, line)).line != "exit":
                 typed.append(done)
         return typed
