@@ -15,6 +15,7 @@ PYTEST := .venv-test/bin/python -m pytest
 # Tests of one file share a lab, so they stay together, and the files that take longest begin first.
 SIDE_BY_SIDE := -n $(shell nproc | awk '{ print $$1 < 4 ? $$1 + 1 : 4 }') --dist loadfile --no-loadscope-reorder
 QUICK := tests/integration_local tests/apps
+SERVERS := haproxy nginx:nginx-light etcd:etcd-server
 MACHINES := vagrant ssh-keygen:openssh-client curl
 
 help: ## this list
@@ -27,7 +28,7 @@ setup-test: ## make .venv-test: what lint and tests need
 	@tools/setup test
 
 setup-servers: ## install HAProxy, nginx and etcd, which tests run on loopback, where they are missing (root)
-	@tools/programs haproxy nginx:nginx-light etcd:etcd-server
+	@tools/programs $(SERVERS)
 
 setup-engine: setup-test ## make sure that a Docker engine answers; install and start one where none does (root)
 	@tools/engine
@@ -53,11 +54,11 @@ units: setup-test ## the unit tests alone, by plain pytest
 # What is installed from packages comes while Python's are. Lint takes what the tests leave of the
 # processors, and is heard after them; it has run the unit tests already.
 test: ## all there is to check: lint, and the tests of apps, modules and whole deploys
-	@{ $(MAKE) --no-print-directory setup-servers && tools/programs $(MACHINES) && tools/engine start; } & packages=$$!; \
-	$(MAKE) --no-print-directory setup-test; made=$$?; \
+	@{ tools/programs $(SERVERS) $(MACHINES) && tools/engine start; } & packages=$$!; \
+	tools/setup test; made=$$?; \
 	wait $$packages && exit $$made
-	@$(MAKE) --no-print-directory setup-machines
-	@nice $(MAKE) --no-print-directory lint >.build/lint.log 2>&1 & linting=$$!; \
+	@tools/engine
+	@nice .venv-test/bin/python tools/lint.py >.build/lint.log 2>&1 & linting=$$!; \
 	$(PYTEST) $(SIDE_BY_SIDE) tests/machines tests/integration_docker $(QUICK); tested=$$?; \
 	wait $$linting; linted=$$?; \
 	cat .build/lint.log; \
