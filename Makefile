@@ -57,9 +57,8 @@ test: ## all there is to check: lint, and the tests of apps, modules and whole d
 	@{ tools/programs $(SERVERS) $(MACHINES) && tools/engine start; } & packages=$$!; \
 	tools/setup test; made=$$?; \
 	wait $$packages && exit $$made
-	@tools/engine
 	@nice .venv-test/bin/python tools/lint.py >.build/lint.log 2>&1 & linting=$$!; \
-	$(PYTEST) $(SIDE_BY_SIDE) tests/machines tests/integration_docker $(QUICK); tested=$$?; \
+	tools/engine && $(PYTEST) $(SIDE_BY_SIDE) tests/machines tests/integration_docker $(QUICK); tested=$$?; \
 	wait $$linting; linted=$$?; \
 	cat .build/lint.log; \
 	exit $$((tested | linted))

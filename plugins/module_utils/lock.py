@@ -16,6 +16,7 @@ import json
 import math
 import os
 import secrets
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -171,8 +172,8 @@ def read(path: Path) -> Lock | None:
     :raises DeliveryError: it cannot be read.
     """
     try:
-        if not path.is_file() or path.is_symlink():
-            path.lstat()
+        # Asked once: it may be made while this looks.
+        if not stat.S_ISREG(path.lstat().st_mode):
             raise DeliveryError(f"{path} is not a file", next_step="Give another path.")
         content = path.read_bytes() if path.stat().st_size <= LIMIT else b"{"
     except FileNotFoundError:
