@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DeliveryError, Interrupted
-from ..signals import ignore_signals, signals_as_errors
+from ..signals import ignore_signals, signals_as_errors, sleep, uninterrupted
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -65,8 +65,10 @@ def all_of(deploy: Deploys, services: Sequence[Params], parallel: int) -> list[d
         try:
             while waiting or running:
                 while waiting and len(running) < parallel:
-                    started = _start(deploy, *waiting.pop())
-                    running[started.answers] = started
+                    # Python drops what is raised while it forks; and who is not noted is not ended.
+                    with uninterrupted():
+                        started = _start(deploy, *waiting.pop())
+                        running[started.answers] = started
                 for answers in wait(list(running)):
                     one = running[answers]  # type: ignore[index]
                     results[one.index] = one.result()
@@ -130,6 +132,11 @@ def _child(deploy: Deploys, params: Params, answers: Connection, parent: int) ->
     # What the parent's handlers would do is the parent's affair.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+    try:
+        # One that came before that was held back.
+        sleep(0)
+    except Interrupted:
+        return
     # A parent that is killed cannot tell anybody to end.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() == parent:

@@ -24,7 +24,11 @@ from ansible_collections.immutable.delivery.plugins.module_utils.errors import (
     DeliveryError,
     Interrupted,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.service.several import all_of
+from ansible_collections.immutable.delivery.plugins.module_utils.service import several
+from ansible_collections.immutable.delivery.plugins.module_utils.service.several import (
+    Deploys,
+    all_of,
+)
 from ansible_collections.immutable.delivery.plugins.module_utils.signals import (
     signals_as_errors,
     sleep,
@@ -61,17 +65,23 @@ def test_who_fails_or_dies_does_not_keep_the_others() -> None:
     assert dead["failed"] and "ended unforeseen" in dead["msg"]
 
 
-def test_a_signal_is_passed_on_and_waited_for(tmp_path: Path) -> None:
-    def long(params: Mapping[str, Any]) -> dict[str, Any]:
+def long(folder: Path) -> Deploys:
+    """A deploy that takes a minute, notes in *folder* that it began, and undoes what it did."""
+
+    def deploy(params: Mapping[str, Any]) -> dict[str, Any]:
         with signals_as_errors():
             try:
-                (tmp_path / f"{params['name']}.began").touch()
+                (folder / f"{params['name']}.began").touch()
                 sleep(60)
             except Interrupted as error:
-                (tmp_path / f"{params['name']}.undone").touch()
+                (folder / f"{params['name']}.undone").touch()
                 raise error.with_stands(f"{params['name']} is as it was.") from None
         return {"changed": True}
 
+    return deploy
+
+
+def test_a_signal_is_passed_on_and_waited_for(tmp_path: Path) -> None:
     def began() -> bool | None:
         return len(list(tmp_path.glob("*.began"))) == 2 or None
 
@@ -82,7 +92,32 @@ def test_a_signal_is_passed_on_and_waited_for(tmp_path: Path) -> None:
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(Interrupted, match=r"a is as it was\. b is as it was"):
-        all_of(long, [{"name": name} for name in "abc"], 2)
+        all_of(long(tmp_path), [{"name": name} for name in "abc"], 2)
     thread.join()
+    assert sorted(one.name for one in tmp_path.glob("*.undone")) == ["a.undone", "b.undone"]
+    assert not (tmp_path / "c.began").exists()
+
+
+def test_a_signal_while_one_is_started_ends_it_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = several._start
+
+    def interrupted(*given: Any) -> Any:
+        started = start(*given)
+        name = given[2]["name"]
+        wait_for(
+            lambda: (tmp_path / f"{name}.began").exists() or None,
+            deadline=Deadline(60),
+            pace=Pace(0.05),
+            what="it to begin",
+        )
+        if name == "b":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return started
+
+    monkeypatch.setattr(several, "_start", interrupted)
+    with pytest.raises(Interrupted, match=r"a is as it was\. b is as it was"):
+        all_of(long(tmp_path), [{"name": name} for name in "abc"], 3)
     assert sorted(one.name for one in tmp_path.glob("*.undone")) == ["a.undone", "b.undone"]
     assert not (tmp_path / "c.began").exists()
