@@ -22,7 +22,7 @@ ObservedT = TypeVar("ObservedT")
 
 def require_requests(module: AnsibleModule) -> None:
     """Fail with the library's name where requests is not installed."""
-    # Here, because a module that asks nobody starts in three quarters of the time without it.
+    # Here, because a module that asks nobody starts in two thirds of the time without it.
     from . import http
 
     require_library(module, "requests", http.REQUESTS_IMPORT_ERROR)
