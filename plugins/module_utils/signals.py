@@ -42,6 +42,12 @@ class _Signals:
 _signals: list[_Signals] = []
 
 
+def _in_force() -> _Signals | None:
+    """What handles signals now; none in other threads, which neither get nor guard against one."""
+    main = threading.current_thread() is threading.main_thread()
+    return _signals[-1] if _signals and main else None
+
+
 @contextmanager
 def signals_as_errors() -> Iterator[None]:
     """Turn SIGINT, SIGTERM and SIGHUP into :class:`Interrupted`, so that undo runs.
@@ -67,8 +73,8 @@ def ignore_signals() -> None:
 
     For an undo, which must run to its end, and for the end of a change that is done.
     """
-    if _signals:
-        _signals[-1].raised = True
+    if handler := _in_force():
+        handler.raised = True
 
 
 @contextmanager
@@ -78,7 +84,7 @@ def uninterrupted() -> Iterator[None]:
     For the few moments between a request that changes something and the note of how to undo it.
     The block must be short and bounded.
     """
-    handler = _signals[-1] if _signals else _Signals()
+    handler = _in_force() or _Signals()
     handler.guarded += 1
     try:
         yield
@@ -91,9 +97,11 @@ def uninterrupted() -> Iterator[None]:
 def sleep(seconds: float) -> None:
     """Sleep; a wait may always be interrupted, since nothing is under way meanwhile.
 
+    One in another thread leaves signals to the main thread.
+
     :raises Interrupted: a signal came, now or while it was held back.
     """
-    handler = _signals[-1] if _signals else _Signals()
+    handler = _in_force() or _Signals()
     guarded, handler.guarded = handler.guarded, 0
     try:
         handler.raise_pending()

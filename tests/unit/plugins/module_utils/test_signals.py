@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from ansible_collections.immutable.delivery.plugins.module_utils import signals
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import Interrupted
 from ansible_collections.immutable.delivery.plugins.module_utils.signals import (
     ignore_signals,
@@ -142,3 +143,21 @@ def test_outside_the_main_thread_nothing_is_changed() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_a_wait_in_another_thread_leaves_signals_to_the_main_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asleep, woken = threading.Event(), threading.Event()
+    monkeypatch.setattr(signals.time, "sleep", lambda _: asleep.set() or woken.wait(60))
+    sleeper = threading.Thread(target=sleep, args=[60])
+    reached = []
+    with signals_as_errors(), pytest.raises(Interrupted, match="SIGTERM"), uninterrupted():
+        sleeper.start()
+        assert asleep.wait(60)
+        send(signal.SIGTERM)
+        reached.append("held back while it sleeps")
+        woken.set()
+        sleeper.join()
+        reached.append("and after")
+    assert reached == ["held back while it sleeps", "and after"]
