@@ -83,11 +83,17 @@ def test_it_is_built_where_no_registry_answers(
     assert re.fullmatch(r"sha256:[0-9a-f]{64}", digest)
     listed = engine.containers.run(
         name,
-        ["sh", "-c", r"dpkg-query -W -f '${Package} ${Version} ${Architecture}\n' | sha256sum"],
+        [
+            *("sh", "-c"),
+            r"dpkg-query -W -f '${Package} ${Version} ${Architecture}\n' | sha256sum;"
+            " apt-config dump Acquire::Languages; apt-config dump Acquire::GzipIndexes",
+        ],
         name=f"{prefix}-list",
         remove=True,
     ).decode()
     assert f"sha256:{listed.split()[0]}" == digest
+    assert 'Acquire::Languages:: "none"' in listed
+    assert 'Acquire::GzipIndexes "true"' in listed
 
     again = play(name, source=f"{silent}/none:one").ok()
     assert not again.changed
