@@ -367,7 +367,7 @@ def test_unit_tests_that_fail_fail_the_playbook(built: Built, prefix: str, tmp_p
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(APPS / "demo-service", source.src, ignore=ignored)
     source.commit("The demo")
-    # That the demo as it is passes them is shown by test_pipeline.
+    # That the demo as it is passes them is shown by the walk and by Molecule's pipeline.
     image = {"name": source.name, "src": str(source.src), "build_args": {"VERSION": "no version"}}
     failed = run_play(
         ROOT / "playbooks" / "build.yml",
