@@ -134,7 +134,7 @@ def environment() -> dict[str, str]:
     env["HOME"] = str(HOME)
     env["ANSIBLE_COLLECTIONS_PATH"] = str(LINT)
     env["MYPYPATH"] = str(LINT)
-    # What mypy knows of others' modules serves the next of its runs, of which there is one for each app.
+    # What mypy knows of others' modules serves its next run: there is one for each app.
     env["MYPY_CACHE_DIR"] = str(LINT / ".mypy_cache")
     env["NO_COLOR"] = "1"
     # The virtual environment lies in the checkout, whose git ignores it: antsibull-docs would ask
