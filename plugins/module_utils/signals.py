@@ -42,10 +42,13 @@ class _Signals:
 _signals: list[_Signals] = []
 
 
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 def _in_force() -> _Signals | None:
     """What handles signals now; none in other threads, which neither get nor guard against one."""
-    main = threading.current_thread() is threading.main_thread()
-    return _signals[-1] if _signals and main else None
+    return _signals[-1] if _signals and _in_main_thread() else None
 
 
 @contextmanager
@@ -54,7 +57,7 @@ def signals_as_errors() -> Iterator[None]:
 
     Outside the main thread signals cannot be handled, and nothing is changed.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not _in_main_thread():
         yield
         return
     handler = _Signals()
