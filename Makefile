@@ -12,8 +12,8 @@ unexport PYTHONUNBUFFERED PYTHONDONTWRITEBYTECODE
 
 PYTEST := .venv-test/bin/python -m pytest
 # One more than there are processors, since each waits at times; with two more they take each other's.
-# Tests of one file share a lab, so they stay together. The files that take longest begin first, and
-# those that wait a lot are next, while lint still works.
+# Tests of one file share a lab, so they stay together. The files that take longest begin first, and the
+# small ones are last; tests/conftest.py has those in between take turns.
 SIDE_BY_SIDE := -n $(shell nproc | awk '{ print $$1 < 4 ? $$1 + 1 : 4 }') --dist loadfile --no-loadscope-reorder
 QUICK := tests/integration_local tests/apps
 SERVERS := haproxy nginx:nginx-light etcd:etcd-server
@@ -60,7 +60,7 @@ test: ## all there is to check: lint, and the tests of apps, modules and whole d
 	wait $$packages && exit $$made
 	@setsid nice .venv-test/bin/python tools/lint.py >.build/lint.log 2>&1 & linting=$$!; \
 	trap 'kill -- -$$linting; exit 130' INT TERM; \
-	tools/engine && $(PYTEST) $(SIDE_BY_SIDE) tests/machines $(QUICK) tests/integration_docker; tested=$$?; \
+	tools/engine && $(PYTEST) $(SIDE_BY_SIDE) tests/machines tests/integration_docker $(QUICK); tested=$$?; \
 	wait $$linting; linted=$$?; \
 	cat .build/lint.log; \
 	exit $$((tested | linted))

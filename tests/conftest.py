@@ -22,6 +22,9 @@ settings.register_profile("repeatable", deadline=None, derandomize=True, databas
 settings.load_profile("repeatable")
 
 COLLECTIONS = Path(__file__).resolve().parent.parent / ".build" / "collections"
+# Files of the first two kinds wait most of the time, for an engine or for routers under load; the
+# others compute.
+TAKE_TURNS = ("integration_docker/", "integration_local/test_router_", "integration_local/")
 
 
 def _known() -> bool:
@@ -47,6 +50,28 @@ def pytest_configure(config: pytest.Config) -> None:
     forking = config.pluginmanager.get_plugin("ansible_forked")
     if forking is not None:
         config.pluginmanager.unregister(forking)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread files of each kind evenly, so that what waits runs beside what computes.
+
+    Side by side, files begin in this order. What is of no kind stays before or after them.
+    """
+    kinds: dict[str, list[Path]] = {}
+    for path in dict.fromkeys(item.path for item in items):
+        name = f"{path.parent.name}/{path.name}"
+        kind = next((kind for kind in TAKE_TURNS if name.startswith(kind)), None)
+        if kind is not None:
+            kinds.setdefault(kind, []).append(path)
+    place = {
+        path: (number + 0.5) / len(paths)
+        for paths in kinds.values()
+        for number, path in enumerate(paths)
+    }
+    spread = iter(
+        sorted((item for item in items if item.path in place), key=lambda item: place[item.path])
+    )
+    items[:] = [next(spread) if item.path in place else item for item in items]
 
 
 @pytest.fixture(scope="session", autouse=True)
