@@ -15,7 +15,7 @@ import pytest
 from docker import DockerClient
 
 from tests.support.compose import Stage, service, service_image
-from tests.support.engine import BASE_IMAGE
+from tests.support.engine import BASE_IMAGE, remove_all
 
 SECRET = "hunter2-is-no-password"
 SLEEP = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
@@ -34,8 +34,7 @@ def stage(
     folder.mkdir()
     staged = Stage(engine, f"{prefix}-{abs(hash(request.node.name)) % 10**6}", folder)
     yield staged
-    for container in staged.containers():
-        container.remove(force=True, v=True)
+    remove_all(engine, staged.name)
 
 
 def sleeper(**more: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.engine.health i
     wait_well,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.engine.options import Connection
-from tests.support.engine import BASE_IMAGE
+from tests.support.engine import BASE_IMAGE, remove_all
 
 Start = Callable[..., str]
 SECOND = 1_000_000_000  # the engine's API counts nanoseconds
@@ -121,6 +121,17 @@ def test_one_that_somebody_removes_is_told(engine: DockerClient, start: Start) -
         wait_well(engine, [gone], Deadline(60))
     with pytest.raises(Missing, match="could not inspect the container"):
         inspect(engine, gone)
+
+
+def test_nothing_of_a_test_is_left_nor_a_volume_that_was_handed_over(
+    engine: DockerClient, start: Start, prefix: str
+) -> None:
+    former = engine.containers.get(start("left-former", "sleep 60", volumes=["/kept"]))
+    (volume,) = (mount["Name"] for mount in former.attrs["Mounts"])
+    start("left-latter", "sleep 60", volumes={volume: {"bind": "/kept"}})
+    remove_all(engine, f"{prefix}-left")
+    assert engine.containers.list(all=True, filters={"name": f"{prefix}-left"}) == []
+    assert volume not in [one.name for one in engine.volumes.list()]
 
 
 def test_an_engine_that_is_not_there_is_named() -> None:

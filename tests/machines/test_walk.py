@@ -8,7 +8,6 @@ The tests stand in the order of the page's sections, and each goes on where the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -25,12 +24,11 @@ from tests.support.engine import APPS, BUILD_SECONDS, IMAGES, ROOT
 from tests.support.machine import FLAGS
 from tests.support.plays import SHARING
 from tests.support.service import traffic
+from tests.support.vagrant import CHECKOUT, STATE, destroy, vagrant_env
 from tests.support.waiting import eventually
 from tests.support.walk import Typed, Walk
 
 PAGE = ROOT / "docs" / "walk.md"
-STATE = Path.home() / ".immutable-delivery" / "vagrant"
-CHECKOUT = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
 PROXY = "http://10.100.200.201:8000"
 SERVICE = re.compile(r":(\d+)->8080/tcp +(demo-\S+)")
 LINE_SECONDS = 1800
@@ -72,17 +70,6 @@ def left(engine: DockerClient) -> list[str]:
     return found
 
 
-def destroy(env: dict[str, str]) -> None:
-    subprocess.run(
-        ["vagrant", "destroy", "-f"],
-        cwd=ROOT,
-        env=env,
-        check=True,
-        timeout=300,
-        capture_output=True,
-    )
-
-
 def save_app_base(archive: Path) -> None:
     """Save what all apps are built on, packages included, as an image of its own."""
     made = f"{IMAGES}/app-base:latest"
@@ -114,12 +101,10 @@ def walk(engine: DockerClient) -> Iterator[Walk]:
     archive.parent.mkdir(parents=True, exist_ok=True)
     save_app_base(archive)
     env = {
-        **os.environ,
+        **vagrant_env(),
         **SHARING,
         "MACHINE_BASE_IMAGE": f"/vagrant/{archive.relative_to(ROOT)}",
         "MACHINE_PACKAGES": "control",
-        "VAGRANT_HOME": str(ROOT / ".build" / "vagrant"),
-        "VAGRANT_CHECKPOINT_DISABLE": "1",
         "ANSIBLE_NOCOLOR": "1",
         # A quarter of the programs for each task on a machine.
         "ANSIBLE_PIPELINING": "1",
@@ -129,12 +114,12 @@ def walk(engine: DockerClient) -> Iterator[Walk]:
     for name in ("ANSIBLE_COLLECTIONS_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         env.pop(name, None)
     # Of a run that was killed.
-    destroy(env)
+    destroy()
     try:
         with Walk(PAGE, ROOT, env, LINE_SECONDS) as walking:
             yield walking
     finally:
-        destroy(env)
+        destroy()
         archive.unlink()
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ BASE_IMAGE = "immutable-base:bookworm"
 IMAGES = "immutable-test"
 PREFIX = "idt-"
 BUILD_SECONDS = 600
+# A volume's name that the engine made up.
+UNNAMED = re.compile("[0-9a-f]{64}")
 
 
 def connect() -> DockerClient:
@@ -55,9 +58,13 @@ def new_prefix() -> str:
 
 def remove_all(client: DockerClient, prefix: str) -> None:
     """Remove containers, networks, volumes and images whose names begin with *prefix*."""
+    unnamed: set[str] = set()
     for container in client.containers.list(all=True, ignore_removed=True):
         project = container.labels.get("com.docker.compose.project", "")
         if str(container.name).startswith(prefix) or project.startswith(prefix):
+            # One that was handed over has no name, but goes with no container by itself.
+            names = (mount.get("Name", "") for mount in container.attrs["Mounts"])
+            unnamed.update(name for name in names if UNNAMED.fullmatch(name))
             with suppress(APIError):
                 container.remove(force=True, v=True)
     for network in client.networks.list():
@@ -65,7 +72,7 @@ def remove_all(client: DockerClient, prefix: str) -> None:
             with suppress(APIError):
                 network.remove()
     for volume in client.volumes.list():
-        if volume.name.startswith(prefix):
+        if volume.name.startswith(prefix) or volume.name in unnamed:
             with suppress(APIError):
                 volume.remove(force=True)
     # Not images.list(): it asks for each, and fails where another test removes one meanwhile.

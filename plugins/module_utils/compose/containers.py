@@ -93,7 +93,10 @@ class Containers:
             self.client.api.rename(container_id, name)
 
     def remove(self, container_id: str) -> None:
-        """Remove a container with the volumes that nobody else uses; satisfied where it is gone."""
+        """Remove a container with the volumes made for it alone; satisfied where it is gone.
+
+        One that it took over from an earlier container is kept, as compose keeps it.
+        """
         try:
             with engine_errors(f"remove the container {container_id[:12]}"):
                 self.client.api.remove_container(container_id, v=True, force=True)
