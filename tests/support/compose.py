@@ -18,11 +18,10 @@ from typing import Any
 
 from docker import DockerClient
 
-from tests.support.engine import build, one_at_a_time
+from tests.support.engine import PROJECT, build, one_at_a_time
 from tests.support.modules import Ended, RunningModule, run_module, start_module
 from tests.support.service import FOLDER
 
-PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
 SOCKET = "/var/run/docker.sock"
 # What a container tells and nobody does to it.

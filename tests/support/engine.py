@@ -29,6 +29,7 @@ APPS = ROOT / "apps"
 BASE_IMAGE = "immutable-base:bookworm"
 IMAGES = "immutable-test"
 PREFIX = "idt-"
+PROJECT = "com.docker.compose.project"
 BUILD_SECONDS = 600
 # A volume's name that the engine made up.
 UNNAMED = re.compile("[0-9a-f]{64}")
@@ -60,7 +61,7 @@ def remove_all(client: DockerClient, prefix: str) -> None:
     """Remove containers, networks, volumes and images whose names begin with *prefix*."""
     unnamed: set[str] = set()
     for container in client.containers.list(all=True, ignore_removed=True):
-        project = container.labels.get("com.docker.compose.project", "")
+        project = container.labels.get(PROJECT, "")
         if str(container.name).startswith(prefix) or project.startswith(prefix):
             # One that was handed over has no name, but goes with no container by itself.
             names = (mount.get("Name", "") for mount in container.attrs["Mounts"])
@@ -77,10 +78,14 @@ def remove_all(client: DockerClient, prefix: str) -> None:
                 volume.remove(force=True)
     # Not images.list(): it asks for each, and fails where another test removes one meanwhile.
     for image in client.api.images():
-        for tag in image["RepoTags"] or ():
-            if any(part.startswith(prefix) for part in tag.split("/")):
-                with suppress(APIError, ImageNotFound):
-                    client.images.remove(tag)
+        names = [*(image["RepoTags"] or ()), *(image["RepoDigests"] or ())]
+        found = [name for name in names if any(p.startswith(prefix) for p in name.split("/"))]
+        # One that a later build took the name of.
+        if (image["Labels"] or {}).get(PROJECT, "").startswith(prefix):
+            found.append(image["Id"])
+        for name in found:
+            with suppress(APIError, ImageNotFound):
+                client.images.remove(name)
 
 
 def remove_left(client: DockerClient) -> None:

@@ -17,6 +17,7 @@ import requests
 import yaml
 from docker import DockerClient
 
+from tests.support.engine import PROJECT
 from tests.support.plays import ROOT, PlayResult, RunningPlay, run_play, start_play
 
 API_HOST = "api.example.org"
@@ -147,7 +148,7 @@ class Stack:
         """All projects of this test that have a container."""
         # Others have very many, of which each would be asked for by itself.
         found = self.engine.containers.list(all=True, sparse=True)
-        names = {(one.attrs["Labels"] or {}).get("com.docker.compose.project", "") for one in found}
+        names = {(one.attrs["Labels"] or {}).get(PROJECT, "") for one in found}
         return sorted(name for name in names if name.startswith(self.prefix))
 
     def url(self, project: str | None = None) -> str:
