@@ -64,8 +64,8 @@ def remove_all(client: DockerClient, prefix: str) -> None:
         project = container.labels.get(PROJECT, "")
         if str(container.name).startswith(prefix) or project.startswith(prefix):
             # One that was handed over has no name, but goes with no container by itself.
-            names = (mount.get("Name", "") for mount in container.attrs["Mounts"])
-            unnamed.update(name for name in names if UNNAMED.fullmatch(name))
+            volumes = (mount.get("Name", "") for mount in container.attrs["Mounts"])
+            unnamed.update(name for name in volumes if UNNAMED.fullmatch(name))
             with suppress(APIError):
                 container.remove(force=True, v=True)
     for network in client.networks.list():
