@@ -8,6 +8,7 @@ The tests clean up after themselves then too, but are given a few seconds for it
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import docker
@@ -29,7 +30,7 @@ def main() -> int:
         if (STATE / CHECKOUT).exists():
             print("Removing the machines that the tests brought up ...", flush=True)
             destroy()
-    except (AssertionError, OSError, DockerException) as error:
+    except (AssertionError, OSError, subprocess.SubprocessError, DockerException) as error:
         print(f"Not all that the tests made was removed: {error}", file=sys.stderr)
         return 1
     return 0
