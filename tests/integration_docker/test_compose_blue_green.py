@@ -14,6 +14,7 @@ import pytest
 from docker import DockerClient
 
 from tests.support.compose import Stage, service, service_image
+from tests.support.engine import remove_all
 from tests.support.proxy import Proxy, start_proxy
 from tests.support.service import traffic
 
@@ -49,9 +50,7 @@ def stage(
     }
     staged = Stage(engine, name, folder, options)
     yield staged
-    for project in (f"{name}-blue", f"{name}-green"):
-        for container in staged.containers(project):
-            container.remove(force=True, v=True)
+    remove_all(engine, name)
 
 
 def both(image: str, version: str, **more: Any) -> dict[str, Any]:

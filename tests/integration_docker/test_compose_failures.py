@@ -16,7 +16,7 @@ import pytest
 from docker import DockerClient
 
 from tests.support.compose import Stage, relayed
-from tests.support.engine import BASE_IMAGE
+from tests.support.engine import BASE_IMAGE, remove_all
 from tests.support.modules import RunningModule
 from tests.support.waiting import eventually
 
@@ -33,8 +33,7 @@ def stage(
     folder.mkdir()
     staged = Stage(engine, f"{prefix}-{abs(hash(request.node.name)) % 10**6}", folder)
     yield staged
-    for container in staged.containers():
-        container.remove(force=True, v=True)
+    remove_all(engine, staged.name)
 
 
 def web(version: str, **more: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from docker import DockerClient
 
 from tests.support.compose import Stage, service, service_image
+from tests.support.engine import remove_all
 from tests.support.haproxy import haproxy_server
 from tests.support.service import traffic
 
@@ -39,5 +40,4 @@ def test_to_another_version_and_back_behind_haproxy(
             assert seen.lost == [] and seen.versions == ["v1", "v2"]
             assert not stage.redeploy()["changed"]
         finally:
-            for container in stage.containers():
-                container.remove(force=True, v=True)
+            remove_all(engine, stage.name)

@@ -13,6 +13,7 @@ import pytest
 from docker import DockerClient
 
 from tests.support.compose import Stage, service, service_image
+from tests.support.engine import remove_all
 from tests.support.proxy import Proxy, start_proxy
 from tests.support.service import traffic
 
@@ -35,8 +36,7 @@ def stage(engine: DockerClient, prefix: str, proxy: Proxy, tmp_path: Path) -> It
     name = f"{prefix}-{tmp_path.name[:20].strip('_').replace('_', '-')}"
     staged = Stage(engine, name, folder, {"strategy": "rolling", "router": router(proxy, name)})
     yield staged
-    for container in staged.containers():
-        container.remove(force=True, v=True)
+    remove_all(engine, staged.name)
 
 
 def router(proxy: Proxy, name: str, **more: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from docker import DockerClient
 from docker.errors import APIError
 from docker.models.containers import Container
 
-from tests.support.engine import build, one_at_a_time
+from tests.support.engine import build, one_at_a_time, remove_all
 from tests.support.modules import Ended, run_module
 from tests.support.proxy import Proxy, start_proxy
 from tests.support.registry import Registry, start_registry
@@ -95,16 +95,12 @@ class Shop:
         return str(answer.json()["version"])
 
     def clean_up(self) -> None:
-        """Remove what the prefix alone does not name: references by digest."""
+        """Remove what the prefix names, and the containers of services that it names."""
         for container in self.engine.containers.list(all=True, ignore_removed=True):
             if str(container.labels.get(SERVICE_LABEL, "")).startswith(self.prefix):
                 with suppress(APIError):
                     container.remove(force=True, v=True)
-        for image in self.engine.api.images():
-            for name in image["RepoDigests"] or ():
-                if f"/{self.prefix}/" in name:
-                    with suppress(APIError):
-                        self.engine.images.remove(name)
+        remove_all(self.engine, self.prefix)
 
     def state(self, name: str) -> tuple[object, ...]:
         """All that a deploy that failed must leave as it was."""
