@@ -212,7 +212,7 @@ def measure(server: Routed, way: Way, size: Size, *, rival: bool, folder: Path) 
                 router = server.router()
                 if isinstance(router, Preparing):
                     # What its checks take is no part of the switch, and users do not wait for it.
-                    router.prepare(service, [candidate.url], lambda undo, stands="": None)
+                    router.prepare(service, [candidate.url], lambda undo, state="": None)
                 first = FirstAnswer(server.url, service, version)
                 way(service, candidate.url, live)
                 result.seconds.append(first.wait())

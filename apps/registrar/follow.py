@@ -200,7 +200,7 @@ class Follower:
     def _find_healthy(self, urls: tuple[str, ...], undos: list[Undo]) -> None:
         router = self._settings.router()
         if isinstance(router, Preparing):
-            router.prepare(self._service, urls, lambda undo, stands="": undos.append(undo))
+            router.prepare(self._service, urls, lambda undo, state="": undos.append(undo))
 
     async def _undo(self, undos: list[Undo]) -> None:
         while undos:

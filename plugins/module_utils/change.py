@@ -25,7 +25,7 @@ Undo = Callable[[], object]
 class OnUndo(Protocol):
     """Takes what undoes a step, and says in a few words what stands once that was done."""
 
-    def __call__(self, undo: Undo, stands: str = "") -> None:
+    def __call__(self, undo: Undo, state: str = "") -> None:
         """Note *undo*, to be run if this step or a later one fails."""
 
 
@@ -84,7 +84,7 @@ class Outcome(Generic[ObservedT]):
 class _Noted:
     step: Step
     undo: Undo
-    stands: str
+    state: str
 
 
 def _undo_all(noted: list[_Noted]) -> str:
@@ -98,7 +98,7 @@ def _undo_all(noted: list[_Noted]) -> str:
             reason = sentence(str(error) or type(error).__name__)
             failed.append(f"Could NOT take this step back: {sentence(note.step.summary)} {reason}")
         else:
-            undone.append(note.stands or f"taken back: {note.step.summary}")
+            undone.append(note.state or f"taken back: {note.step.summary}")
     text = "; ".join(undone)
     # A name at the beginning, such as v24-1, stays as it is.
     if text.split(" ", 1)[0].isalpha():
@@ -124,7 +124,7 @@ def run(
             before = change.observe()
             plan = list(change.plan(before))
         except DeliveryError as error:
-            error.stands = error.stands or "Nothing was changed."
+            error.state = error.state or "Nothing was changed."
             raise
         diff = {"before": change.describe(before), "after": change.expected(before, plan)}
         if check_mode or not plan:
@@ -134,7 +134,7 @@ def run(
         done: list[dict[str, Any]] = []
 
         def note(step: Step) -> OnUndo:
-            return lambda undo, stands="": undos.append(_Noted(step, undo, stands))
+            return lambda undo, state="": undos.append(_Noted(step, undo, state))
 
         try:
             try:
@@ -150,8 +150,8 @@ def run(
                 # failed one.
                 ignore_signals()
         except BaseException as error:
-            stands = _undo_all(undos)
-            if isinstance(error, DeliveryError) and stands:
-                raise error.with_stands(stands) from error.__cause__
+            state = _undo_all(undos)
+            if isinstance(error, DeliveryError) and state:
+                raise error.with_state(state) from error.__cause__
             raise
         return Outcome(True, before, after, done, diff)

@@ -5,7 +5,7 @@
 """The one kind of failure that this collection reports.
 
 Somebody reads the message in the middle of a deploy, so each failure says three things: what went
-wrong, what stands now, and what to do next.
+wrong, what state things are in, and what to do next.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class DeliveryError(Exception):
     """A failure with what stands now and the next step.
 
     :param message: what went wrong, a sentence without secrets.
-    :param stands: what stands now, after the failure and after any undo.
+    :param state: the current state, after the failure and after any undo.
     :param next_step: what the reader can do next.
 
     ``kind`` is one word by which a play can tell failures apart without reading sentences.
@@ -41,19 +41,19 @@ class DeliveryError(Exception):
 
     kind = "failed"
 
-    def __init__(self, message: str, *, stands: str = "", next_step: str = "") -> None:
+    def __init__(self, message: str, *, state: str = "", next_step: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.stands = stands
+        self.state = state
         self.next_step = next_step
 
     def __str__(self) -> str:
-        parts = (self.message, self.stands, self.next_step)
+        parts = (self.message, self.state, self.next_step)
         return " ".join(sentence(part) for part in parts if part.strip())
 
-    def with_stands(self, stands: str) -> DeliveryError:
+    def with_state(self, state: str) -> DeliveryError:
         """Add to what stands now; returns the same error, for ``raise``."""
-        self.stands = f"{sentence(self.stands)} {stands}" if self.stands else stands
+        self.state = f"{sentence(self.state)} {state}" if self.state else state
         return self
 
 

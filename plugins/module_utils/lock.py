@@ -155,7 +155,7 @@ def plan(observed: Observed, wanted: str, name: str, force: bool) -> Sequence[St
     if state is State.HELD and not force and observed.lock is not None:
         raise Held(
             f"{observed.lock.name} is being deployed by {observed.lock.holder}",
-            stands="Nothing was changed.",
+            state="Nothing was changed.",
             next_step="Wait until that deploy has ended. Its lock ends with it; if it hangs, end "
             "it, or take the lock away with force: true.",
         )

@@ -41,7 +41,7 @@ def hand_over(
 ) -> None:
     """Make the change, run it, and end the module with its result or its error.
 
-    A failure carries ``kind``, ``stands`` and ``next_step`` beside ``msg``, so that a play can act
+    A failure carries ``kind``, ``state`` and ``next_step`` beside ``msg``, so that a play can act
     on them.
     """
     try:
@@ -57,5 +57,5 @@ def hand_over(
 def fail(module: AnsibleModule, error: DeliveryError) -> None:
     """End the module with *error*, as ``hand_over`` does."""
     module.fail_json(
-        msg=str(error), kind=error.kind, stands=error.stands, next_step=error.next_step
+        msg=str(error), kind=error.kind, state=error.state, next_step=error.next_step
     )

@@ -365,7 +365,7 @@ def main() -> None:
         module.fail_json(
             msg=str(error),
             kind=error.kind,
-            stands=error.stands,
+            state=error.state,
             next_step=error.next_step,
             api_calls=balancer.calls if balancer else 0,
         )
@@ -384,7 +384,7 @@ def switch(change: ListenerChange, check_mode: bool) -> dict[str, Any]:
         try:
             proved = change.prove()
         except DeliveryError as error:
-            raise error.with_stands("Nothing was changed.") from error
+            raise error.with_state("Nothing was changed.") from error
     roles = roles_of(seen)
     return {
         **outcome.result(),

@@ -210,7 +210,7 @@ def main() -> None:
         module.fail_json(
             msg=str(error),
             kind=error.kind,
-            stands=error.stands,
+            state=error.state,
             next_step=error.next_step,
             exit_code=error.exit_code,
             log_tail=error.log_tail,

@@ -158,7 +158,7 @@ def observe(params: dict[str, Any], router: Router) -> Live:
     if len(route.urls) > 1:
         raise DeliveryError(
             f"{where(route)}, and a portal is one instance, for its data are",
-            stands="Nothing was changed.",
+            state="Nothing was changed.",
             next_step="Take all but the live portal out of the router.",
         )
     url = route.url

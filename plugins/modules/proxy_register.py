@@ -333,7 +333,7 @@ def register(
         try:
             values["proved"] = change.prove()
         except DeliveryError as error:
-            raise error.with_stands(f"Nothing was changed: {where(outcome.after)}.") from error
+            raise error.with_state(f"Nothing was changed: {where(outcome.after)}.") from error
     drained = change.drain(params["drain_timeout"])
     report_left(drained, params, outcome.after, warn)
     values.update(drained=drained.drained, in_flight=drained.in_flight)
@@ -371,7 +371,7 @@ def report_left(
     if params["drain_required"]:
         raise NotDrained(
             text,
-            stands=f"The switch stands: {where(route)}.",
+            state=f"The switch stands: {where(route)}.",
             next_step="Keep the earlier version until they have ended, or run this again.",
         )
     # Who gave no time to wait knows that requests may be left.

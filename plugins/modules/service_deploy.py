@@ -279,7 +279,7 @@ EXAMPLES = r"""
 RETURN = r"""
 services:
   description: For O(services), the results in the same order. Each has the values below, C(name),
-    C(changed) and C(failed), and where it failed C(msg), C(kind), C(stands) and C(next_step).
+    C(changed) and C(failed), and where it failed C(msg), C(kind), C(state) and C(next_step).
   returned: when O(services) was given
   type: list
   elements: dict
@@ -422,7 +422,7 @@ def finish(module: AnsibleModule, results: list[dict[str, Any]]) -> None:
             side: "".join(diff[side] for diff in diffs) for side in ("before", "after")
         }
         if failures:
-            values.update({name: failures[0][name] for name in ("kind", "stands", "next_step")})
+            values.update({name: failures[0][name] for name in ("kind", "state", "next_step")})
             values["msg"] = " ".join(f"{one['name']}: {one['msg']}" for one in failures)
     if failures:
         module.fail_json(**values)

@@ -160,7 +160,7 @@ services:
       description: Whether something was repaired, or would be.
       type: bool
     failed:
-      description: Whether it could not be repaired. Then C(msg), C(kind), C(stands) and
+      description: Whether it could not be repaired. Then C(msg), C(kind), C(state) and
         C(next_step) say why.
       type: bool
     found:
@@ -233,7 +233,7 @@ def finish(module: AnsibleModule, results: list[dict[str, Any]]) -> None:
             module.warn(one["left_alone"])
     failures = [one for one in results if one["failed"]]
     if failures:
-        values.update({name: failures[0][name] for name in ("kind", "stands", "next_step")})
+        values.update({name: failures[0][name] for name in ("kind", "state", "next_step")})
         values["msg"] = " ".join(f"{one['name']}: {one['msg']}" for one in failures)
         module.fail_json(**values)
     module.exit_json(**values)

@@ -508,14 +508,14 @@ def main() -> None:
             if objection is not None and not module.check_mode:
                 raise DeliveryError(
                     objection,
-                    stands="The probe still runs." if seen.running else "The probe has ended.",
+                    state="The probe still runs." if seen.running else "The probe has ended.",
                     next_step=f"The report has the details; the probe's files are in {folder.path}",
                 )
     except DeliveryError as error:
         module.fail_json(
             msg=str(error),
             kind=error.kind,
-            stands=error.stands,
+            state=error.state,
             next_step=error.next_step,
             **values,
         )

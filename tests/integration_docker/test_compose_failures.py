@@ -71,7 +71,7 @@ def test_a_signal_midway_is_undone(stage: Stage) -> None:
         running.process.send_signal(signal.SIGTERM)
         ended = running.end()
     assert ended.result["kind"] == "interrupted", ended.output
-    assert "serves again" in ended.result["stands"]
+    assert "serves again" in ended.result["state"]
     assert stage.state() == before
 
 
@@ -110,7 +110,7 @@ def test_an_engine_that_goes_away_midway_and_comes_back(stage: Stage) -> None:
         threading.Timer(3.0, relay.mend).start()
         ended = running.end()
     assert ended.result["kind"] == "engine_away", ended.output
-    assert "serves again" in ended.result["stands"]
+    assert "serves again" in ended.result["state"]
     assert stage.state() == before
 
 

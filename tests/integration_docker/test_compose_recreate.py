@@ -120,7 +120,7 @@ def test_static_data_that_is_refused_is_put_back(stage: Stage) -> None:
     failed = stage.refused()
     assert "exit code 3" in failed["msg"]
     assert "plans do not match" in failed["msg"]
-    assert "serve again" in failed["stands"] or "serves again" in failed["stands"]
+    assert "serve again" in failed["state"] or "serves again" in failed["state"]
     assert stage.state() == before
     assert stage.engine.images.get(f"{stage.name}-static").id == image
     (api,) = stage.of("api")

@@ -141,7 +141,7 @@ def test_a_failure_at_the_second_container_brings_the_first_one_back(
     with traffic(f"{proxy.url}/{stage.name}/1") as seen:
         failed = stage.refused()
     assert "only one may start" in failed["msg"]
-    assert "serves again" in failed["stands"]
+    assert "serves again" in failed["state"]
     assert seen.lost == []
     assert "v2" in seen.versions
     assert stage.serving() == before
@@ -201,5 +201,5 @@ def test_a_router_that_is_away_changes_nothing(stage: Stage, image: str) -> None
     stage.options["router"] = {**stage.options["router"], "api_url": "http://127.0.0.1:9"}
     stage.options["router"]["timeout"] = 3
     failed = stage.refused()
-    assert "Nothing was changed" in failed["stands"], failed
+    assert "Nothing was changed" in failed["state"], failed
     assert stage.state() == before

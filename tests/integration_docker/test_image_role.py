@@ -340,9 +340,9 @@ def test_check_mode_says_whether_there_is_something_to_do_and_does_nothing(
     source = Source(tmp_path / "checkout", f"{prefix}-checked", built.registry)
     stands = {**built.sources["plain"].variables(), "image_tag": "by-hand"}
     stands |= {"image_test_dockerfile": "", "image_build_args": {"ANSWER": "42"}}
-    seen = build({"new": source.variables(), "stands": stands}, check=True)
+    seen = build({"new": source.variables(), "state": stands}, check=True)
     assert seen["new"].changed
-    assert seen["stands"].changed == []
+    assert seen["state"].changed == []
     assert source.tags() == []
     assert source.names(engine) == []
 

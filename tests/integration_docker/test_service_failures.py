@@ -71,7 +71,7 @@ def test_a_tag_that_no_registry_has(shop: Shop, live: str) -> None:
     repository = shop.image("v1").partition("@")[0]
     result = failed(shop, live, f"{repository}:never")
     assert result["kind"] == "image_missing"
-    assert "Nothing was changed" in result["stands"]
+    assert "Nothing was changed" in result["state"]
 
 
 @pytest.mark.parametrize("by", [":v2", f"@{NO_IMAGE}"])
@@ -84,7 +84,7 @@ def test_a_version_that_cannot_start(shop: Shop, live: str) -> None:
     result = failed(shop, live, shop.image("broken", "broken"), restart_policy="no")
     assert result["kind"] == "container"
     assert "exit code 1" in result["msg"] and "this version cannot start" in result["msg"]
-    assert "was removed" in result["stands"] and "as before" in result["stands"]
+    assert "was removed" in result["state"] and "as before" in result["state"]
 
 
 def test_a_version_that_is_ill(shop: Shop, live: str) -> None:
@@ -131,7 +131,7 @@ def test_a_version_that_does_not_prove_itself_through_the_proxy(shop: Shop, live
     ended = shop.deploy(live, shop.image("unroutable", "unroutable"), prove_timeout=2)
     assert ended.code != 0
     assert ended.result["kind"] == "unproved"
-    assert f"{live} goes to http://" in ended.result["stands"]
+    assert f"{live} goes to http://" in ended.result["state"]
     assert shop.state(live) == before
     assert shop.version(live) == "v1"
 

@@ -131,7 +131,7 @@ def test_a_wait_that_is_interrupted_takes_the_attachment_back(moto: Moto, tmp_pa
         running.process.send_signal(signal.SIGTERM)
         ended = running.end()
     assert ended.result["kind"] == "interrupted"
-    assert "Restored all others to v1" in ended.result["stands"]
+    assert "Restored all others to v1" in ended.result["state"]
     assert moto.rules(at.listener) == before
 
 
@@ -166,7 +166,7 @@ def test_a_failure_at_any_call_restores_what_stood(moto: Moto, name: str) -> Non
         failed = moto.calls[number - 1]
         assert result["kind"] == "api", (number, result)
         assert f"elasticloadbalancing:{failed} was refused: ValidationError" in result["msg"]
-        assert result["stands"], result
+        assert result["state"], result
         assert moto.rules(at.listener) == before, (number, failed, result)
     moto.reset_calls()
     good(switch(at, *wanted))
@@ -178,7 +178,7 @@ def test_a_promotion_that_is_throttled_for_good_restores_what_stood(moto: Moto) 
     moto.reset_calls(Fault(calls, times=TRIES, **THROTTLED))
     result = switch(at, *wanted)
     assert "throttled until no try was left" in result["msg"]
-    assert "estored all others to v1" in result["stands"]
+    assert "estored all others to v1" in result["state"]
     assert moto.rules(at.listener) == before
 
 
@@ -221,7 +221,7 @@ def test_an_undo_that_fails_too_is_not_passed_over(moto: Moto) -> None:
     at, wanted, calls = prepared(moto, "promotion")
     moto.reset_calls(Fault(calls, times=3))
     result = switch(at, *wanted)
-    assert "Could NOT take this step back" in result["stands"]
+    assert "Could NOT take this step back" in result["state"]
     # Whoever runs it again gets on from there.
     moto.reset_calls()
     good(switch(at, *wanted))

@@ -346,7 +346,7 @@ def test_of_two_starts_at_once_one_is_refused(lab: Lab) -> None:
     lab.run("demo", "started", *READY)
     (step,) = late.plan(seen)
     with pytest.raises(DeliveryError, match="was started by somebody else meanwhile"):
-        late.apply(step, lambda undo, stands="": None)
+        late.apply(step, lambda undo, state="": None)
     assert identity.alive(lab.known("demo"))
 
 

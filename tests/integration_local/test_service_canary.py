@@ -39,7 +39,7 @@ class Undos:
     def __init__(self) -> None:
         self.noted: list[Callable[[], object]] = []
 
-    def __call__(self, undo: Callable[[], object], stands: str = "") -> None:
+    def __call__(self, undo: Callable[[], object], state: str = "") -> None:
         self.noted.append(undo)
 
     def run(self) -> None:

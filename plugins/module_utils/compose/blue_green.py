@@ -179,7 +179,7 @@ class BlueGreenChange:
                 try:
                     self.routing.drain(service)
                 except DeliveryError as error:
-                    raise error.with_stands(
+                    raise error.with_state(
                         f"The switch to {self.move.target} stands, and the former project runs."
                     ) from error
         for project in running:

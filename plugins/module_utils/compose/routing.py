@@ -165,5 +165,5 @@ class Routing:
         self.left.append(text)
 
 
-def _no_undo(undo: Callable[[], object], stands: str = "") -> None:
+def _no_undo(undo: Callable[[], object], state: str = "") -> None:
     """Note nothing: a container that was stopped and started has another port by then."""

@@ -162,7 +162,7 @@ def tag_back(getting: ImagesChange, error: BaseException) -> None:
         getting.tag_back()
     except DeliveryError as failed:
         if isinstance(error, DeliveryError):
-            error.with_stands(f"The former images do NOT have their names back: {failed.message}.")
+            error.with_state(f"The former images do NOT have their names back: {failed.message}.")
 
 
 def wanted_of(

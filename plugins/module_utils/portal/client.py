@@ -104,7 +104,7 @@ class PortalClient:
         try:
             response = self._call("POST", "export", deadline)
         except ConnectionBroken as error:
-            error.with_stands(stands)
+            error.with_state(stands)
             raise
         if response.status_code == 409:
             raise Conflict(
@@ -160,7 +160,7 @@ class PortalClient:
         try:
             response = self._call("POST", "import", deadline, data=archive, headers=headers)
         except ConnectionBroken as error:
-            error.with_stands(stands)
+            error.with_state(stands)
             raise
         if response.status_code == 409:
             raise Conflict(
@@ -212,17 +212,17 @@ class PortalClient:
             )
         return response
 
-    def _identifier(self, response: Response, field: str, what: str, stands: str) -> str:
+    def _identifier(self, response: Response, field: str, what: str, state: str) -> str:
         if response.status_code != 201:
             raise self._unexpected(response, what)
         try:
             document = self.http.json(response)
         except DeliveryError as error:
-            error.with_stands(stands)
+            error.with_state(state)
             raise
         identifier = document.get(field) if isinstance(document, dict) else None
         if not isinstance(identifier, str) or not identifier:
-            raise PortalError(f"{self.name} answered {what} without {field}", stands=stands)
+            raise PortalError(f"{self.name} answered {what} without {field}", state=state)
         return identifier
 
     def _message(self, response: Response) -> str:

@@ -204,7 +204,7 @@ class HandoverChange(Generic[RouteT]):
             raise MayHaveWritten(
                 f"the candidate has the traffic, and did not confirm that users may write to it: "
                 f"{error.message}",
-                stands=error.stands,
+                state=error.state,
                 next_step=error.next_step,
             ) from error
 
@@ -245,9 +245,9 @@ class HandoverChange(Generic[RouteT]):
     def _with_drain(self, on_undo: OnUndo) -> OnUndo:
         """Let going back wait until the candidate has answered its last request."""
 
-        def note(undo: Callable[[], object], stands: str = "") -> None:
+        def note(undo: Callable[[], object], state: str = "") -> None:
             self.away, self.quiet = True, False
-            on_undo(lambda: self._back(undo), stands)
+            on_undo(lambda: self._back(undo), state)
 
         return note
 
@@ -277,7 +277,7 @@ class HandoverChange(Generic[RouteT]):
         They are refused as long as it is; after that one would be acknowledged, and lost.
         """
 
-        def note(undo: Callable[[], object], stands: str = "") -> None:
+        def note(undo: Callable[[], object], state: str = "") -> None:
             def give_back() -> None:
                 if not self.quiet and not self.stayed:
                     raise self._kept("the candidate", self._candidate_lock)
@@ -293,7 +293,7 @@ class HandoverChange(Generic[RouteT]):
         A request that was under way there since before the switch would be acknowledged, and lost.
         """
 
-        def note(undo: Callable[[], object], stands: str = "") -> None:
+        def note(undo: Callable[[], object], state: str = "") -> None:
             def give_back() -> None:
                 if self.away:
                     raise self._kept("the live portal", self._live_lock)

@@ -82,7 +82,7 @@ class ImportChange:
         if self.expected_sha256 and digest != self.expected_sha256:
             raise SourceError(
                 f"{self.src} has SHA-256 {digest}, not {self.expected_sha256[:80]}",
-                stands="Nothing was sent.",
+                state="Nothing was sent.",
                 next_step="The file was changed or cut off after it was exported; export again.",
             )
         if self.check_key:
@@ -110,7 +110,7 @@ class ImportChange:
                 upload, self.patience, self.deadline, "the other import to end"
             )
         except Interrupted as error:
-            error.with_stands(UNDER_WAY)
+            error.with_state(UNDER_WAY)
             raise
 
     def _await(self, on_undo: OnUndo) -> None:
@@ -126,7 +126,7 @@ class ImportChange:
         except Refused:
             raise
         except DeliveryError as error:
-            error.with_stands(UNDER_WAY)
+            error.with_state(UNDER_WAY)
             raise
 
     def _lock(self, on_undo: OnUndo) -> None:
@@ -135,7 +135,7 @@ class ImportChange:
                 self.client, self.patience, self.deadline, on_undo, self.lock_seconds
             )
         except DeliveryError as error:
-            error.with_stands("The data itself has been imported.")
+            error.with_state("The data itself has been imported.")
             raise
 
     def verify(self, observed: Imported, applied: Sequence[Step]) -> Imported:

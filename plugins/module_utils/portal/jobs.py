@@ -144,7 +144,7 @@ def release(client: PortalClient, lock: Lock) -> None:
                 what="the export to be cancelled",
             )
     except DeliveryError as error:
-        error.stands = (
+        error.state = (
             f"{client.name} may stay read-only until its lock lapses, "
             f"at {lock.expires_at.isoformat(timespec='seconds')} at the earliest."
         )

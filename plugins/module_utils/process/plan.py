@@ -62,7 +62,7 @@ def plan(seen: Seen, wanted: Wanted) -> Sequence[Step]:
             raise DeliveryError(
                 f"{name} runs already (pid {seen.pid}) with other arguments, another working "
                 "folder or another environment",
-                stands="It was left alone.",
+                state="It was left alone.",
                 next_step="Stop it first, or give restart: true.",
             )
         return [stop, Step(START, f"start {name}")]

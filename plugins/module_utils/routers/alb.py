@@ -315,9 +315,9 @@ class Alb:
         said: list[str] = []
         live = roles_of(listener).live
 
-        def note(undo: Undo, stands: str = "") -> None:
+        def note(undo: Undo, state: str = "") -> None:
             self._undos.append(undo)
-            said.append(stands)
+            said.append(state)
 
         try:
             for step in steps:
@@ -326,7 +326,7 @@ class Alb:
         except BaseException as error:
             text = self._restored(said)
             if isinstance(error, DeliveryError) and text:
-                raise error.with_stands(text) from error.__cause__
+                raise error.with_state(text) from error.__cause__
             raise
         finally:
             if live is not None:

@@ -219,11 +219,11 @@ class KvRouter:
             ) from None
         except StoreAway as error:
             # It may have come to be written all the same, by a member that did not say so.
-            raise error.with_stands(self._take_back(service, before, wanted)) from error.__cause__
+            raise error.with_state(self._take_back(service, before, wanted)) from error.__cause__
         try:
             self._await("follow", service, decided, nodes)
         except DeliveryError as error:
-            raise error.with_stands(self._take_back(service, before, decided)) from error.__cause__
+            raise error.with_state(self._take_back(service, before, decided)) from error.__cause__
         except BaseException:
             self._take_back(service, before, decided)
             raise

@@ -162,7 +162,7 @@ class Nginx:
             except BaseException as error:
                 self._put_back(path, old, told)
                 if isinstance(error, RouterError):
-                    raise error.with_stands(f"{path} is as it was before.") from error
+                    raise error.with_state(f"{path} is as it was before.") from error
                 raise
 
     def _put_back(self, path: Path, old: str | None, told: bool) -> None:

@@ -94,7 +94,7 @@ class RouteChange:
         try:
             route = self.router.observe(self.wanted.service)
         except DeliveryError as error:
-            raise error.with_stands("Nothing was changed.") from error.__cause__
+            raise error.with_state("Nothing was changed.") from error.__cause__
         self.previous = route
         for url, check in self.health.items():
             if any(same_targets([url], [had]) for had in route.urls):
@@ -103,7 +103,7 @@ class RouteChange:
                 check.run()
             except DeliveryError as error:
                 error.next_step = error.next_step or "See why the new target is not healthy."
-                raise error.with_stands(f"Nothing was changed: {where(route)}.") from error
+                raise error.with_state(f"Nothing was changed: {where(route)}.") from error
         return route
 
     def plan(self, observed: Route) -> Sequence[Step]:
@@ -136,7 +136,7 @@ class RouteChange:
                     self.router.remove(service)
             except Overtaken as error:
                 refused = True
-                raise error.with_stands("The router was left as it is.") from error.__cause__
+                raise error.with_state("The router was left as it is.") from error.__cause__
             finally:
                 # Also after a failure: a request whose answer is lost may have been carried out.
                 if not refused:

@@ -109,7 +109,7 @@ def _stands(error: DeliveryError, after: Observed) -> DeliveryError:
     names = enumerate_words(one.name for one in live(after))
     text = f"The deploy itself stands: {names or 'nothing'} has the traffic"
     error.next_step = error.next_step or "Run this again to retire what is left over."
-    return error.with_stands(text)
+    return error.with_state(text)
 
 
 def _finish(done: Delivered, step: Step, drain_timeout: float) -> None:

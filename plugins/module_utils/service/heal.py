@@ -45,7 +45,7 @@ class NotHealed(DeliveryError):
     kind = "not_healed"
 
 
-def _never(undo: Undo, stands: str = "") -> None:
+def _never(undo: Undo, state: str = "") -> None:
     """Take note of nothing: a route to where nobody answers is not put back."""
 
 
@@ -204,7 +204,7 @@ class Heal:
                     self.engine.remove(container)
             if self.made and isinstance(error, DeliveryError):
                 names = enumerate_words(self.made)
-                raise error.with_stands(f"Removed again: {names}.") from error.__cause__
+                raise error.with_state(f"Removed again: {names}.") from error.__cause__
             raise
 
     def _health(self, on_undo: OnUndo) -> None:

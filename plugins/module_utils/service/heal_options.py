@@ -148,7 +148,7 @@ def failure(error: DeliveryError) -> dict[str, Any]:
         "failed": True,
         "msg": str(error),
         "kind": error.kind,
-        "stands": error.stands,
+        "state": error.state,
         "next_step": error.next_step,
     }
 

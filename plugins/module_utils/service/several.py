@@ -40,7 +40,7 @@ def outcome_of(deploy: Deploys, params: Params) -> dict[str, Any]:
             "changed": False,
             "msg": str(error),
             "kind": error.kind,
-            "stands": error.stands,
+            "state": error.state,
             "next_step": error.next_step,
         }
 
@@ -78,10 +78,10 @@ def all_of(deploy: Deploys, services: Sequence[Params], parallel: int) -> list[d
             for one in running.values():
                 one.process.terminate()
             ends = [one.result() for one in running.values()]
-            stands = " ".join(end["stands"] for end in ends if end.get("stands"))
+            stands = " ".join(end["state"] for end in ends if end.get("state"))
             raise Interrupted(
                 "interrupted while several services were deployed",
-                stands=stands,
+                state=stands,
                 next_step="Run this again.",
             ) from None
     return [results[index] for index in range(len(services))]
@@ -107,7 +107,7 @@ class _Running:
                 "msg": f"the deploy of {self.name} ended unforeseen ({self.process.exitcode}). "
                 "Run this again, which completes it or clears it away.",
                 "kind": "failed",
-                "stands": "",
+                "state": "",
                 "next_step": "Run this again.",
             }
         self.process.join()

@@ -85,7 +85,7 @@ class ProbeChange:
                 raise DeliveryError(
                     f"a traffic probe with other options ({enumerate_words(differing)}) "
                     f"already runs in {self.folder.path}",
-                    stands="It goes on as it was started.",
+                    state="It goes on as it was started.",
                     next_step="Stop it first, or give this one another dir.",
                 )
             return []
@@ -160,7 +160,7 @@ async def check_reads(settings: Settings) -> None:
             if wrong:
                 raise DeliveryError(
                     f"{settings.url}{path} does not answer as it should before any load: {wrong}",
-                    stands="No probe was started.",
+                    state="No probe was started.",
                     next_step="Correct url, host_header or reads, or set check_first to false.",
                 )
     finally:

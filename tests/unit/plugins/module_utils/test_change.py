@@ -52,7 +52,7 @@ class Recorder:
         self.steps = steps
         self.acts = acts
         self.log: list[str] = []
-        self.stands = True
+        self.state = True
 
     def _move(self, name: str) -> None:
         self.log.append(name)
@@ -69,7 +69,7 @@ class Recorder:
     def apply(self, step: Step, on_undo: OnUndo) -> None:
         number = step.detail["n"]
         self._move(f"before {number}")
-        stands = f"{number} is undone" if self.stands else ""
+        stands = f"{number} is undone" if self.state else ""
         on_undo(lambda: self._move(f"undo {number}"), stands)
         self._move(f"apply {number}")
 
@@ -138,7 +138,7 @@ def test_a_failure_before_the_first_step_changed_nothing(move: str) -> None:
 
 
 def test_an_error_that_knows_what_stands_before_the_first_step_keeps_its_words() -> None:
-    change = Recorder(observe=failing(DeliveryError("bad file", stands="Nothing was sent.")))
+    change = Recorder(observe=failing(DeliveryError("bad file", state="Nothing was sent.")))
     assert str(run_failing(change)) == "bad file. Nothing was sent."
 
 
@@ -157,19 +157,19 @@ def test_what_was_done_is_undone_in_reverse_at_whatever_step_it_fails(
     assert undone == [f"undo {number}" for number in reversed(range(begun))]
     assert ("verify" in change.log) == (failed == steps)
     expected = "; ".join(f"{number} is undone" for number in reversed(range(begun)))
-    assert error.stands == (f"{expected}." if begun else "")
+    assert error.state == (f"{expected}." if begun else "")
 
 
 def test_a_step_without_words_is_named_by_its_summary() -> None:
     change = Recorder(2, verify=failing(DeliveryError("it broke", next_step="Try again.")))
-    change.stands = False
+    change.state = False
     assert str(run_failing(change)) == ("it broke. Taken back: do 1; taken back: do 0. Try again.")
 
 
 def test_an_undo_that_fails_does_not_keep_the_others_from_running() -> None:
     change = Recorder(
-        verify=failing(DeliveryError("it broke", stands="Users may have noticed.")),
-        undo_1=failing(DeliveryError("the server is gone", stands="It stays locked.")),
+        verify=failing(DeliveryError("it broke", state="Users may have noticed.")),
+        undo_1=failing(DeliveryError("the server is gone", state="It stays locked.")),
     )
     error = run_failing(change)
     assert change.done[-3:] == ["undo 2", "undo 1", "undo 0"]
@@ -186,7 +186,7 @@ def test_every_undo_that_fails_is_told_and_one_without_words_by_its_kind() -> No
         undo_1=failing(OSError("no route")),
         undo_0=failing(RuntimeError()),
     )
-    assert run_failing(change).stands == (
+    assert run_failing(change).state == (
         "Could NOT take this step back: do 1. no route. "
         "Could NOT take this step back: do 0. RuntimeError."
     )
@@ -249,7 +249,7 @@ def test_no_signal_breaks_an_undo_off(first: Act) -> None:
         undo_2=signalling(signal.SIGTERM),
         undo_1=signalling(signal.SIGINT),
     )
-    assert run_failing(change).stands == "2 is undone; 1 is undone; 0 is undone."
+    assert run_failing(change).state == "2 is undone; 1 is undone; 0 is undone."
 
 
 def test_a_signal_in_a_guarded_step_waits_until_its_undo_is_noted() -> None:

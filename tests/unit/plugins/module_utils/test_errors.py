@@ -55,7 +55,7 @@ def test_words_are_joined_for_a_sentence(words: list[str], expected: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("message", "stands", "next_step", "expected"),
+    ("message", "state", "next_step", "expected"),
     [
         ("it broke", "", "", "it broke."),
         ("it broke", "All is as before", "", "it broke. All is as before."),
@@ -65,15 +65,15 @@ def test_words_are_joined_for_a_sentence(words: list[str], expected: str) -> Non
     ],
 )
 def test_an_error_is_told_in_sentences(
-    message: str, stands: str, next_step: str, expected: str
+    message: str, state: str, next_step: str, expected: str
 ) -> None:
-    assert str(DeliveryError(message, stands=stands, next_step=next_step)) == expected
+    assert str(DeliveryError(message, state=state, next_step=next_step)) == expected
 
 
 def test_what_stands_is_added_to() -> None:
     error = DeliveryError("it broke", next_step="Try again")
-    assert error.with_stands("The lock is given back.") is error
-    assert error.with_stands("No file is left") is error
+    assert error.with_state("The lock is given back.") is error
+    assert error.with_state("No file is left") is error
     assert str(error) == "it broke. The lock is given back. No file is left. Try again."
 
 

@@ -268,7 +268,7 @@ def test_one_who_took_it_meanwhile_keeps_it(tmp_path: Path) -> None:
     take(path, owner=process(os.getppid()))
     (step,) = late.plan(seen)
     with pytest.raises(Held):
-        late.apply(step, lambda undo, stands="": None)
+        late.apply(step, lambda undo, state="": None)
     held = read(path)
     assert held is not None
     assert held.owner.pid == os.getppid()

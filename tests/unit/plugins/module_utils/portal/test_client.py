@@ -224,7 +224,7 @@ def test_a_job_that_may_have_begun_is_told(name: str, answered: Answer | None) -
     error, server = call(name, answered)
     assert isinstance(error, DeliveryError)
     assert len(server.seen) == 1, "a POST was sent again"
-    assert error.stands in (
+    assert error.state in (
         "The portal may be read-only until its lock lapses (60 s after the call).",
         "An import may be under way all the same.",
     )

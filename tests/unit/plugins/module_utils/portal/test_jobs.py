@@ -56,8 +56,8 @@ class Undos:
     def __init__(self) -> None:
         self.noted: list[tuple[Callable[[], object], str]] = []
 
-    def __call__(self, undo: Callable[[], object], stands: str = "") -> None:
-        self.noted.append((undo, stands))
+    def __call__(self, undo: Callable[[], object], state: str = "") -> None:
+        self.noted.append((undo, state))
 
 
 @pytest.fixture(autouse=True)
@@ -220,7 +220,7 @@ def test_a_lock_that_cannot_be_given_back_is_told() -> None:
     lock = a_lock()
     with pytest.raises(PortalError, match="no route") as raised:
         release(client, lock)
-    assert "may stay read-only until its lock lapses" in raised.value.stands
+    assert "may stay read-only until its lock lapses" in raised.value.state
     assert lock.held
 
 

@@ -164,7 +164,7 @@ def router(balancer: FakeBalancer, groups: Mapping[str, str] | None = None, **mo
 def prepared(alb: Alb, *urls: str) -> list[Undo]:
     undos: list[Undo] = []
 
-    def note(undo: Undo, stands: str = "") -> None:
+    def note(undo: Undo, state: str = "") -> None:
         undos.append(undo)
 
     alb.prepare("portal", urls, note)
@@ -279,7 +279,7 @@ def test_a_call_that_fails_restores_what_stood(call: str) -> None:
     with pytest.raises(ApiError) as caught:
         alb.switch("portal", [V24])
     assert balancer.state == before
-    assert "emoved rule 1, x-client-mode: blue" in caught.value.stands
+    assert "emoved rule 1, x-client-mode: blue" in caught.value.state
 
 
 def test_what_could_not_be_restored_is_tried_again_by_who_goes_back() -> None:

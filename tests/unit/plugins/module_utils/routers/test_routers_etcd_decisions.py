@@ -56,7 +56,7 @@ def standing(store: MemoryStore) -> tuple[str, ...]:
     return parse(KEYS, store.entries).decision("demo").urls
 
 
-def note(undo: object, stands: str = "") -> None:
+def note(undo: object, state: str = "") -> None:
     """Take no note."""
 
 
@@ -106,13 +106,13 @@ def test_a_switch_whose_answer_was_lost_is_known_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("when", "stands"), [("before", "registered nowhere"), ("after", "as it was before")]
+    ("when", "state"), [("before", "registered nowhere"), ("after", "as it was before")]
 )
-def test_a_switch_that_nobody_confirmed_is_taken_back(when: str, stands: str) -> None:
+def test_a_switch_that_nobody_confirmed_is_taken_back(when: str, state: str) -> None:
     store = MemoryStore("one")
     lost = iter([when])
     store.lost = lambda key: next(lost, "")
-    with pytest.raises(StoreAway, match=stands):
+    with pytest.raises(StoreAway, match=state):
         router(store).switch("demo", [BLUE])
     assert standing(store) == ()
 
@@ -178,7 +178,7 @@ def test_a_candidate_is_prepared_and_given_up() -> None:
     store = MemoryStore("one")
     undos = []
     it = router(store)
-    it.prepare("demo", [GREEN], lambda undo, stands="": undos.append(undo))
+    it.prepare("demo", [GREEN], lambda undo, state="": undos.append(undo))
     assert parse(KEYS, store.entries).candidates["demo"].urls == (GREEN,)
     (undo,) = undos
     # Not that of somebody else.

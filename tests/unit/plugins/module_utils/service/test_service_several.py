@@ -37,7 +37,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.signals import 
 
 def deploy(params: Mapping[str, Any]) -> dict[str, Any]:
     if params.get("fails"):
-        raise DeliveryError("it is broken", stands="nothing was changed", next_step="mend it")
+        raise DeliveryError("it is broken", state="nothing was changed", next_step="mend it")
     if params.get("dies"):
         os.kill(os.getpid(), signal.SIGKILL)
     return {"changed": bool(params.get("changes")), "pid": os.getpid()}
@@ -60,7 +60,7 @@ def test_who_fails_or_dies_does_not_keep_the_others() -> None:
     services = [{"name": "a", "fails": True}, {"name": "b"}, {"name": "c", "dies": True}]
     failed, well, dead = all_of(deploy, services, 2)
     assert failed["failed"] and failed["msg"].startswith("it is broken")
-    assert (failed["stands"], failed["next_step"]) == ("nothing was changed", "mend it")
+    assert (failed["state"], failed["next_step"]) == ("nothing was changed", "mend it")
     assert not well["failed"]
     assert dead["failed"] and "ended unforeseen" in dead["msg"]
 
@@ -75,7 +75,7 @@ def long(folder: Path) -> Deploys:
                 sleep(60)
             except Interrupted as error:
                 (folder / f"{params['name']}.undone").touch()
-                raise error.with_stands(f"{params['name']} is as it was.") from None
+                raise error.with_state(f"{params['name']} is as it was.") from None
         return {"changed": True}
 
     return deploy
