@@ -315,7 +315,11 @@ release:
       description: The image's digest.
       type: str
     config:
-      description: A hash of the containers' configuration.
+      description:
+        - A keyed hash of the containers' configuration. The key is a label of the containers, so
+          that a short secret cannot be guessed from what is shown. The hash, and with it C(id),
+          stays the same as long as the engine has a container of the service; another engine has
+          another one.
       type: str
     image:
       description: The image by its digest.

@@ -11,9 +11,10 @@ name it, it was left or refused, and the next deploy clears it away.
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import json
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,6 +27,8 @@ SERVICE = f"{LABEL}service"
 RELEASE = f"{LABEL}release"
 DIGEST = f"{LABEL}digest"
 CONFIG = f"{LABEL}config"
+# The key of that digest, 128 random bits. It is in no name, result or log.
+SALT = f"{LABEL}salt"
 # What a later repair needs to say what should stand.
 IMAGE = f"{LABEL}image"
 INSTANCES = f"{LABEL}instances"
@@ -75,12 +78,15 @@ class Shape:
     restart_policy: str = "unless-stopped"
     stop_timeout: int = 30
 
-    @property
-    def digest(self) -> str:
-        """Return a hash of it, in hex."""
+    def digest(self, salt: str) -> str:
+        """Return its HMAC, in hex.
+
+        The digest is part of names that everybody sees. Without *salt*, nobody can find out by
+        trying which value of a short secret it was made of.
+        """
         told = {name: value for name, value in asdict(self).items() if value}
         text = json.dumps(told, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hmac.new(salt.encode(), text.encode(), "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -122,15 +128,36 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Release:
-    """One version of a service: an image and a configuration."""
+    """One version of a service: an image and a configuration.
+
+    :param config: the configuration's digest by *salt*.
+    """
 
     digest: str
     config: str
+    salt: str = field(default="", repr=False)
 
     @property
     def id(self) -> str:
-        """Return its name, which is the same wherever and whenever it is deployed."""
+        """Return its name, which stays the same as long as the engine has one of its containers.
+
+        Two engines have different names for the same release.
+        """
         return f"{self.digest.removeprefix('sha256:')[:12]}-{self.config[:8]}"
+
+
+def find_release(containers: Sequence[Container], digest: str, shape: Shape) -> Release:
+    """Return the release of an image and a shape, by the salt that its service has already.
+
+    :param containers: all of the service, so that the release is found again from any controller.
+    """
+    newest = sorted(containers, key=lambda one: one.created, reverse=True)
+    salts = dict.fromkeys(one.labels[SALT] for one in newest if one.labels.get(SALT))
+    found = [Release(digest, shape.digest(salt), salt) for salt in salts]
+    known = {one.labels.get(RELEASE) for one in containers}
+    fresh = secrets.token_hex(16)
+    first = found[0] if found else Release(digest, shape.digest(fresh), fresh)
+    return next((one for one in found if one.id in known), first)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from .model import (
     Observed,
     Release,
     Wanted,
+    find_release,
     instances,
     member_of,
 )
@@ -49,6 +50,7 @@ class Observer:
 
     :param image: what is to be deployed; None where nothing is.
     :param tests: the image of its tests, where there are any.
+    :param release: what is to be deployed, once :meth:`observe` has found it.
     """
 
     wanted: Wanted
@@ -59,15 +61,9 @@ class Observer:
     routing: Routing | None = None
     digest: str = ""
     tests_digest: str = ""
+    release: Release | None = None
     # The addresses of the candidate, where it has to be well.
     tried: tuple[str, ...] = ()
-
-    @property
-    def release(self) -> Release | None:
-        """What is to be deployed, once the image's digest is known."""
-        if not self.digest or self.wanted.shape is None:
-            return None
-        return Release(self.digest, self.wanted.shape.digest)
 
     @property
     def image_name(self) -> str:
@@ -90,11 +86,11 @@ class Observer:
             self.tried = candidate.urls
         if self.image is not None:
             self.digest = self.images.resolve(self.image)
-        release = self.release
+        self.release = None
         members = tuple(self.members())
-        observed = Observed(members, route, release, candidate=candidate)
+        observed = Observed(members, route, self.release, candidate=candidate)
         self._require_router(observed)
-        if release is None:
+        if self.release is None:
             return replace(observed, release=release_of(observed, self.wanted))
         return replace(observed, image_here=self.images.has(self.image_name))
 
@@ -108,6 +104,8 @@ class Observer:
     def members(self) -> Sequence[Member]:
         """Return the containers of the service; those of the wanted release have been asked."""
         containers = self.engine.of_service(self.wanted.name)
+        if self.release is None and self.digest and self.wanted.shape is not None:
+            self.release = find_release(containers, self.digest, self.wanted.shape)
         return [member_of(one, self.wanted, self._ill(one)) for one in containers]
 
     def _ill(self, container: Container) -> bool:

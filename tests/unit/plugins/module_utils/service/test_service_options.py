@@ -11,9 +11,16 @@ from typing import Any
 import pytest
 
 from ansible_collections.immutable.delivery.plugins.module_utils.engine.client import EngineError
+from ansible_collections.immutable.delivery.plugins.module_utils.engine.container import Container
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
 from ansible_collections.immutable.delivery.plugins.module_utils.service.image import Reference
-from ansible_collections.immutable.delivery.plugins.module_utils.service.model import Release, Shape
+from ansible_collections.immutable.delivery.plugins.module_utils.service.model import (
+    RELEASE,
+    SALT,
+    Release,
+    Shape,
+    find_release,
+)
 from ansible_collections.immutable.delivery.plugins.module_utils.service.options import (
     OPTIONS,
     BadOption,
@@ -96,13 +103,35 @@ def test_what_a_container_gets() -> None:
 
 def test_a_release_is_its_image_and_its_configuration() -> None:
     plain = Shape(8080)
-    assert plain.digest == Shape(8080, environment={}).digest
-    assert plain.digest != Shape(8080, environment={"A": "1"}).digest
-    assert Shape(1, environment={"A": "1", "B": "2"}).digest == (
-        Shape(1, environment={"B": "2", "A": "1"}).digest
+    assert plain.digest("s") == Shape(8080, environment={}).digest("s")
+    assert plain.digest("s") != Shape(8080, environment={"A": "1"}).digest("s")
+    assert plain.digest("s") != plain.digest("t")
+    assert Shape(1, environment={"A": "1", "B": "2"}).digest("s") == (
+        Shape(1, environment={"B": "2", "A": "1"}).digest("s")
     )
-    assert Release(DIGEST, plain.digest).id == f"{'a' * 12}-{plain.digest[:8]}"
+    assert Release(DIGEST, plain.digest("s")).id == f"{'a' * 12}-{plain.digest('s')[:8]}"
     assert "swordfish" not in repr(Shape(1, environment={"A": "swordfish"}))
+
+
+def test_a_release_is_found_again_by_the_salt_of_its_service() -> None:
+    def made(release: Release, created: str) -> Container:
+        labels = {RELEASE: release.id, SALT: release.salt}
+        return Container("id", "name", "image", "running", created, labels=labels)
+
+    shape, changed = Shape(8080, environment={"PIN": "1"}), Shape(8080, environment={"PIN": "2"})
+    first = find_release([], DIGEST, shape)
+    assert len(first.salt) == 32 and first.salt not in repr(first)
+    assert find_release([], DIGEST, shape).id != first.id, "no salt is there twice"
+    one = made(first, "2026-01-01T00:00:00Z")
+    assert find_release([one], DIGEST, shape) == first
+    second = find_release([one], DIGEST, changed)
+    assert second.salt == first.salt and second.id != first.id
+    # Two deploys at once can each have made a salt: both of their releases are found.
+    other = find_release([], DIGEST, changed)
+    two = made(other, "2026-01-02T00:00:00Z")
+    assert find_release([one, two], DIGEST, shape) == first
+    assert find_release([one, two], DIGEST, changed) == other
+    assert find_release([one, two], DIGEST, Shape(1)).salt == other.salt
 
 
 def test_which_values_are_hidden() -> None:
