@@ -324,7 +324,6 @@ containers:
       project: demo
       image: web:2
       image_id: sha256:09667314129b
-      config_hash: 77ecb77f8b56
       status: running
       health: healthy
       ports:
@@ -337,7 +336,7 @@ previous:
   type: list
   elements: dict
 release:
-  description: A digest of the images and configurations of all containers that are live.
+  description: A digest of the ids of all containers that are live.
   returned: success
   type: str
 downtime_seconds:

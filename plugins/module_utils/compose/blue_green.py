@@ -58,7 +58,7 @@ class BlueGreenChange:
     def describe(self, observed: Standing) -> str:
         """Show the projects, and where the traffic goes."""
         lines = [
-            f"{project}: {one.name} ({one.container.status}) configuration {one.hash[:12]}\n"
+            f"{project}: {one.name} ({one.container.status}) container {one.id[:12]}\n"
             for project in sorted(observed.projects)
             for one in observed.instances(project)
         ]

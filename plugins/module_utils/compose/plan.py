@@ -245,7 +245,7 @@ def describe(state: State) -> str:
             health = f", {seen.health}" if seen.health else ""
             lines.append(
                 f"{name}: {one.name} ({seen.status}{health}) image {short(seen.image_id)} "
-                f"configuration {one.hash[:12]}"
+                f"container {one.id[:12]}"
             )
     return "".join(f"{line}\n" for line in lines)
 
@@ -262,7 +262,7 @@ def expected(wanted: Wanted, state: State) -> str:
             health = f", {seen.health}" if seen.health else ""
             lines.append(
                 f"{name}: {one.name} ({seen.status}{health}) image {short(seen.image_id)} "
-                f"configuration {one.hash[:12]}"
+                f"container {one.id[:12]}"
             )
         ids = sorted(short(found) for found in wanted.images[name])
         why = enumerate_words(dict.fromkeys(why for _one, why in decision.olds))

@@ -345,7 +345,6 @@ def entry(one: Instance) -> dict[str, Any]:
         "project": one.project,
         "image": seen.image,
         "image_id": seen.image_id,
-        "config_hash": one.hash,
         "status": seen.status,
         "health": seen.health,
         "ports": {port: list(found) for port, found in seen.ports.items()},
@@ -353,6 +352,9 @@ def entry(one: Instance) -> dict[str, Any]:
 
 
 def release_of(live: Iterable[Instance]) -> str:
-    """Return the digest of all that runs: the images and the configurations."""
-    told = sorted(f"{one.service} {one.container.image_id} {one.hash}" for one in live)
+    """Return a digest of all that runs.
+
+    Compose's hashes of configurations are no part of it: a short secret could be guessed from them.
+    """
+    told = sorted(f"{one.service} {one.id}" for one in live)
     return hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]

@@ -147,7 +147,7 @@ def test_diff_shows_what_is_new_and_why_and_no_value() -> None:
     web = service("web", environment={"KEY": "secret-value"})
     want = wanted(web)
     state = State({"web": [instance(web, hash_="0123456789abcdef")]})
-    assert describe(state) == "web: p-web-1 (running) image new configuration 0123456789ab\n"
+    assert describe(state) == "web: p-web-1 (running) image new container web-1\n"
     assert expected(want, state) == (
         "web: new, image new, environment KEY (its configuration changed)\n"
     )
