@@ -53,7 +53,8 @@ def connect(connection: Connection) -> DockerClient:
     """
     tls: TLSConfig | bool = False
     host = connection.host
-    with engine_errors(f"reach the Docker engine at {host}", away=True):
+    doing = f"reach the Docker engine at {host} (named by {connection.source})"
+    with engine_errors(doing, away=True):
         if connection.secured:
             pair = None
             if connection.client_cert and connection.client_key:

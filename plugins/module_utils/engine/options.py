@@ -4,11 +4,14 @@
 
 """How to reach a Docker engine: the options of ``community.docker``, by the same names.
 
-The CLI gets the same address and certificates as the SDK, so that both speak to one engine.
+What an option does not say is what it is for the ``docker`` program: its variables, its contexts.
+The program gets the same address and certificates as the SDK, so that both speak to one engine.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,23 +21,14 @@ from urllib.parse import urlsplit
 from ansible.module_utils.basic import env_fallback
 
 from ..errors import DeliveryError
+from .docker_context import config_folder, context_name, load_context
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 
 ENGINE_OPTIONS: dict[str, dict[str, Any]] = {
-    "docker_host": {
-        "type": "str",
-        "default": DEFAULT_HOST,
-        "fallback": (env_fallback, ["DOCKER_HOST"]),
-        "aliases": ["docker_url"],
-    },
-    "tls": {"type": "bool", "default": False, "fallback": (env_fallback, ["DOCKER_TLS"])},
-    "validate_certs": {
-        "type": "bool",
-        "default": False,
-        "fallback": (env_fallback, ["DOCKER_TLS_VERIFY"]),
-        "aliases": ["tls_verify"],
-    },
+    "docker_host": {"type": "str", "aliases": ["docker_url"]},
+    "tls": {"type": "bool"},
+    "validate_certs": {"type": "bool", "aliases": ["tls_verify"]},
     "ca_path": {"type": "path", "aliases": ["ca_cert", "tls_ca_cert", "cacert_path"]},
     "client_cert": {"type": "path", "aliases": ["tls_client_cert", "cert_path"]},
     "client_key": {"type": "path", "aliases": ["tls_client_key", "key_path"]},
@@ -45,11 +39,15 @@ ENGINE_OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 REQUIRED_TOGETHER = [("client_cert", "client_key")]
+TLS_OPTIONS = ("tls", "validate_certs", "ca_path", "client_cert", "client_key")
 
 
 @dataclass(frozen=True)
 class Connection:
-    """An engine's address, what to check it by, and the seconds that one call to it may take."""
+    """An engine's address, what to check it by, and the seconds that one call to it may take.
+
+    :param source: what named the engine, for messages.
+    """
 
     host: str = DEFAULT_HOST
     tls: bool = False
@@ -58,35 +56,100 @@ class Connection:
     client_cert: str | None = None
     client_key: str | None = None
     timeout: int = 60
+    source: str = "docker_host"
 
     @classmethod
-    def of(cls, params: Mapping[str, Any]) -> Connection:
-        """Read a module's options.
+    def of(cls, params: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Connection:
+        """Read a module's options; ask the environment for what they leave open, as docker does.
 
-        :raises DeliveryError: an option cannot be used.
+        :raises DeliveryError: an option cannot be used, or the engine cannot be reached this way.
         """
-        connection = cls(
-            host=params["docker_host"],
-            tls=params["tls"],
-            verify=params["validate_certs"],
-            ca_path=params["ca_path"],
-            client_cert=params["client_cert"],
-            client_key=params["client_key"],
-            timeout=params["engine_timeout"],
-        )
-        if connection.timeout < 1:
-            raise DeliveryError(f"engine_timeout must be at least 1 s, not {connection.timeout}")
-        scheme = urlsplit(connection.host).scheme
-        if scheme not in {"unix", "tcp", "http", "https"}:
+        if params["engine_timeout"] < 1:
             raise DeliveryError(
-                f"docker_host must begin with unix:// or tcp://: {connection.host}",
-                next_step="An engine behind SSH is reached by running the task on that host.",
+                f"engine_timeout must be at least 1 s, not {params['engine_timeout']}"
             )
         for name in ("ca_path", "client_cert", "client_key"):
             path = params[name]
             if path and not Path(path).is_file():
                 raise DeliveryError(f"{name} is no file: {path}")
+        host, source = params["docker_host"], "docker_host"
+        if not host:
+            host, source = environ.get("DOCKER_HOST"), "DOCKER_HOST"
+        name = "" if host else context_name(environ)
+        if name:
+            connection = cls._of_context(params, name, environ)
+        else:
+            connection = cls._of_host(params, host or DEFAULT_HOST, source, environ)
+        connection._check()
         return connection
+
+    @classmethod
+    def _of_context(
+        cls, params: Mapping[str, Any], name: str, environ: Mapping[str, str]
+    ) -> Connection:
+        if given := [option for option in TLS_OPTIONS if params[option]]:
+            raise DeliveryError(
+                f"{given[0]} is given without docker_host, and the Docker context {name} brings "
+                "certificates of its own",
+                next_step="Give docker_host as well, or leave the engine to the context.",
+            )
+        found = load_context(name, environ)
+        return cls(
+            found.host,
+            found.tls,
+            found.verify,
+            found.ca_path,
+            found.client_cert,
+            found.client_key,
+            timeout=params["engine_timeout"],
+            source=f"the Docker context {name}",
+        )
+
+    @classmethod
+    def _of_host(
+        cls, params: Mapping[str, Any], host: str, source: str, environ: Mapping[str, str]
+    ) -> Connection:
+        # For docker any text turns them on, "0" as well.
+        verify, tls = params["validate_certs"], params["tls"]
+        verify = bool(environ.get("DOCKER_TLS_VERIFY") if verify is None else verify)
+        tls = verify or bool(environ.get("DOCKER_TLS") if tls is None else tls)
+        files = {name: params[name] for name in ("ca_path", "client_cert", "client_key")}
+        if tls:
+            folder = Path(environ.get("DOCKER_CERT_PATH") or config_folder(environ))
+            ca, cert, key = (folder / file for file in ("ca.pem", "cert.pem", "key.pem"))
+            if not files["ca_path"] and ca.is_file():
+                files["ca_path"] = str(ca)
+            if not files["client_cert"] and cert.is_file() and key.is_file():
+                files.update(client_cert=str(cert), client_key=str(key))
+        return cls(host, tls, verify, **files, timeout=params["engine_timeout"], source=source)
+
+    def _check(self) -> None:
+        """Refuse what one of the SDK and the program cannot do, or would do otherwise.
+
+        :raises DeliveryError: it cannot be used.
+        """
+        scheme = urlsplit(self.host).scheme
+        if scheme == "ssh":
+            raise DeliveryError(
+                f"{self.source} names an engine behind SSH: {self.host}",
+                next_step="Run the task on that host, or give docker_host.",
+            )
+        if scheme not in {"unix", "tcp", "http", "https"}:
+            raise DeliveryError(
+                f"{self.source} must begin with unix:// or tcp://: {self.host}",
+                next_step="Give docker_host as unix:///PATH or tcp://HOST:PORT.",
+            )
+        if scheme == "unix" and self.secured:
+            raise DeliveryError(
+                f"TLS is asked for, which {self.host} does not speak",
+                next_step="Give docker_host as tcp://, or leave out tls and validate_certs, and "
+                "unset DOCKER_TLS and DOCKER_TLS_VERIFY.",
+            )
+        if self.verify and not self.ca_path:
+            raise DeliveryError(
+                f"there is no CA to check the certificate of {self.host} by",
+                next_step="Give ca_path, or put ca.pem into the folder DOCKER_CERT_PATH.",
+            )
 
     @property
     def secured(self) -> bool:
@@ -101,7 +164,7 @@ class Connection:
 
     def cli_flags(self) -> list[str]:
         """Return the docker CLI's global flags for this engine; no secrets, paths only."""
-        flags = ["--host", self.host.replace("https://", "tcp://", 1)]
+        flags = ["--host", re.sub("^https?://", "tcp://", self.host)]
         if self.secured:
             flags.append("--tlsverify" if self.verify else "--tls")
             if self.ca_path:
