@@ -179,10 +179,10 @@ from ..module_utils.given import check_least, check_paths, check_seconds
 from ..module_utils.probe import Expectation
 from ..module_utils.routers.base import checked_target
 from ..module_utils.routers.canary import CanaryRouter, Candidate, as_canary, check_weight
+from ..module_utils.routers.check import Check
 from ..module_utils.routers.host_options import host_router_specs
 from ..module_utils.routers.options import health_of, http_to, router_of
-from ..module_utils.routers.plan import Wanted
-from ..module_utils.routers.switch import Check, RouteChange
+from ..module_utils.routers.routing import Routing
 from ..module_utils.routers.trial import TrialChange
 from ..module_utils.wiring import fail, require_requests
 
@@ -264,7 +264,7 @@ def tried(module: AnsibleModule) -> dict[str, Any]:
     outcome = run(change, check_mode=module.check_mode)
     drained = None
     if outcome.changed and not module.check_mode and outcome.before.candidate is not None:
-        former = RouteChange(change.router, Wanted(params["service"]))
+        former = Routing(change.router, params["service"])
         drained = former.drain(params["drain_timeout"]).drained
         if not drained:
             module.warn("requests may be left on the former candidate")

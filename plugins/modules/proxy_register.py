@@ -258,7 +258,7 @@ from ..module_utils.errors import DeliveryError
 from ..module_utils.routers.base import Route
 from ..module_utils.routers.options import ROUTERS, change_of, router_specs
 from ..module_utils.routers.plan import REMOVE, SWITCH, where
-from ..module_utils.routers.switch import Drained, NotDrained
+from ..module_utils.routers.routing import Drained, NotDrained
 from ..module_utils.wiring import fail, require_requests
 
 

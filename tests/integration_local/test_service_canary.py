@@ -14,12 +14,12 @@ import pytest
 from ansible_collections.immutable.delivery.plugins.module_utils.http import Http
 from ansible_collections.immutable.delivery.plugins.module_utils.probe import Expectation
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import Overtaken
-from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_router import KvRouter
-from ansible_collections.immutable.delivery.plugins.module_utils.routers.switch import (
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.check import (
     Check,
     Unproved,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.service.routing import Routing
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_router import KvRouter
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.routing import Routing
 from tests.support.apps import AppProcess
 from tests.support.etcd import EtcdServer, etcd_server, registrar
 from tests.support.haproxy import HaProxyServer, haproxy_server
@@ -158,7 +158,7 @@ def test_what_is_not_proved_is_taken_back_to_the_share_it_had(
     assert having is not None and (having.urls, having.weight) == ((tried.url,), 10)
     # One that is away can be given less, though nobody answers there any more.
     tried.kill()
-    routing(server).stage([tried.url], 0, undo, prove=False)
+    routing(server).stage([tried.url], 0, undo, verify=False)
     assert share_of(server.url) == {"v0": CLIENTS}
     # Somebody else has switched since this run began.
     late = routing(server)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from ..change import OnUndo, Step
 from ..engine.health import inspect
@@ -16,14 +17,27 @@ from .containers import Containers, patiently
 from .engine_state import Instance, instances
 from .networks import remove_networks
 from .redeploy import NotReached
-from .routing import Routing
+from .routing import ProjectRouting
 
 
-def look(containers: Containers, routing: Routing, projects: Sequence[str]) -> Standing:
-    """Ask the engine for the projects, and the router for their services."""
+def look(
+    containers: Containers,
+    routing: ProjectRouting,
+    projects: Sequence[str],
+    *,
+    remember: bool = False,
+) -> Standing:
+    """Ask the engine for the projects, and the router for their services.
+
+    :param remember: whether a switch is to compare with these routes.
+    """
     client = containers.client
     found = {project: instances(client, project) for project in projects}
-    routes = {service: routing.observe(service).urls for service in routing.entrances}
+    routings = {service: routing.of(service) for service in routing.entrances}
+    routes = {
+        service: (one.observe() or ()) if remember else one.look().urls
+        for service, one in routings.items()
+    }
     reached: dict[str, str] = {}
     for project, services in found.items():
         for service in routing.entrances:
@@ -39,7 +53,7 @@ class BlueGreenChange:
     """
 
     def __init__(
-        self, containers: Containers, routing: Routing, standing: Standing, move: Move
+        self, containers: Containers, routing: ProjectRouting, standing: Standing, move: Move
     ) -> None:
         self.containers = containers
         self.routing = routing
@@ -142,16 +156,10 @@ class BlueGreenChange:
         return [self.routing.url(service, one.container) for one in found]
 
     def _switch(self, service: str, on_undo: OnUndo) -> None:
-        before = list(self.standing.routes.get(service, ()))
-        name = self.routing.entrances[service].name
-
-        def undo() -> None:
-            self.routing.send(service, before, prove=False)
-            # Requests that went to the candidate are answered before it is removed.
-            self.routing.drain(service)
-
-        on_undo(undo, f"the traffic of {name} goes where it went before")
-        self.routing.send(service, self._addresses(service))
+        # Noted first, so undone last: requests that went to the candidate are answered before it
+        # is removed.
+        on_undo(partial(self.routing.drain, service), "its last requests were waited for")
+        self.routing.of(service).switch(self._addresses(service), on_undo)
 
     def verify(self, observed: Standing, applied: Sequence[Step]) -> Standing:
         """Look again.
@@ -161,7 +169,8 @@ class BlueGreenChange:
         after = look(self.containers, self.routing, list(observed.projects))
         for service in self.move.routed:
             ones = after.projects[self.move.target].get(service, ())
-            if not self.routing.leads_to(service, [one.container for one in ones]):
+            containers = [one.container for one in ones]
+            if not self.routing.leads_to(service, containers, after.routes[service]):
                 raise NotReached(
                     f"the traffic of {service} does not go to {self.move.target}",
                     next_step="See whether somebody else switches the same service.",

@@ -18,7 +18,7 @@ from ..http import Http
 from ..routers.host_options import HOST_ROUTERS, host_router_specs, router_from
 from .cli import Compose
 from .project import Project
-from .routing import Checks, Entrance, Routing
+from .routing import Checks, Entrance, ProjectRouting
 
 # Options beside ``router``: how those are reached that have more to be told.
 ROUTER_SPECS = host_router_specs()
@@ -68,7 +68,7 @@ def compose_of(params: Mapping[str, Any], connection: Connection) -> Compose:
 
 def routing_of(
     params: Mapping[str, Any], project: Project, connection: Connection
-) -> Routing | None:
+) -> ProjectRouting | None:
     """Return the router that the module's options describe, where there is one.
 
     :raises DeliveryError: an option cannot be used.
@@ -101,7 +101,7 @@ def routing_of(
         )
 
     own = {name: params.get(name) for name in ROUTER_SPECS}
-    return Routing(
+    return ProjectRouting(
         router=router_from(HOST_ROUTERS, {**given, **own, "router": given["name"]}),
         entrances=entrances,
         address=given["address"] or connection.address,

@@ -35,7 +35,7 @@ from .plan import (
     expected,
     plan,
 )
-from .routing import Routing
+from .routing import ProjectRouting
 
 SETTLE_PACE = Pace(interval=0.5, first=0.0)
 
@@ -53,7 +53,7 @@ class RedeployChange:
     """
 
     def __init__(
-        self, containers: Containers, wanted: Wanted, routing: Routing | None = None
+        self, containers: Containers, wanted: Wanted, routing: ProjectRouting | None = None
     ) -> None:
         self.containers = containers
         self.client = containers.client
@@ -67,7 +67,7 @@ class RedeployChange:
 
     def observe(self) -> State:
         """Ask the engine, and the router; containers that are just starting are waited for."""
-        self.before = self._look()
+        self.before = self._look(self._observe_route)
         decisions = decide(self.wanted, self.before)
         self.serving = {
             name: [one.id for one in decision.keep]
@@ -76,7 +76,13 @@ class RedeployChange:
         }
         return self.before
 
-    def _look(self) -> State:
+    def _observe_route(self, name: str) -> Sequence[str]:
+        return (self.routing.of(name).observe() or ()) if self.routing is not None else ()
+
+    def _look_at_route(self, name: str) -> Sequence[str]:
+        return self.routing.of(name).look().urls if self.routing is not None else ()
+
+    def _look(self, route: Callable[[str], Sequence[str]]) -> State:
         seen = State(self._settled())
         if self.routing is None:
             return seen
@@ -84,7 +90,7 @@ class RedeployChange:
         for name in self.wanted.routed:
             # Those that are to be replaced have the traffic until they are.
             ones = [one.container for one in seen.of(name) if one.container.well]
-            if not self.routing.leads_to(name, ones):
+            if not self.routing.leads_to(name, ones, route(name)):
                 astray.add(name)
         return replace(seen, astray=frozenset(astray))
 
@@ -263,25 +269,20 @@ class RedeployChange:
 
     def _serve(self, name: str, ids: list[str], on_undo: OnUndo) -> None:
         """Send the service's traffic to these containers."""
-        before, self.serving[name] = self.serving.get(name, []), ids
+        self.serving[name] = ids
         routing = self.routing
         if routing is None or name not in self.wanted.routed:
             return
-        route = routing.observe(name)
+        one_routing = routing.of(name)
+        before = one_routing.seen.urls if one_routing.seen is not None else ()
         there = routing.known(name, [one.container for one in self.before.of(name)])
         there.update(routing.known(name, self._seen(self.made.get(name, ()))))
 
-        def undo() -> None:
-            self.serving[name] = before
+        def back() -> list[str]:
             # One that was stopped and started since has another port now.
-            urls = []
-            for url in route.urls:
-                container_id = there.get(url)
-                urls.append(url if container_id is None else self._url(name, container_id))
-            routing.send(name, urls, prove=False)
+            return [self._url(name, there[url]) if url in there else url for url in before]
 
-        on_undo(undo, f"the traffic of {name} goes where it went before")
-        routing.send(name, [self._url(name, one) for one in ids])
+        one_routing.switch([self._url(name, one) for one in ids], on_undo, back=back)
 
     def _url(self, name: str, container_id: str) -> str:
         if self.routing is None:
@@ -308,7 +309,7 @@ class RedeployChange:
 
         :raises NotReached: it is not.
         """
-        after = self._look()
+        after = self._look(self._look_at_route)
         former = {one.id for d in decide(self.wanted, observed).values() for one, _why in d.olds}
         for name, decision in decide(self.wanted, after).items():
             strange = [why for one, why in decision.olds if one.id not in former]

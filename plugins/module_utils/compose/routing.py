@@ -13,9 +13,9 @@ from ..engine.container import Container
 from ..errors import DeliveryError
 from ..http import Http
 from ..probe import Expectation
-from ..routers.base import Route, Router, bracketed, same_targets
-from ..routers.plan import Wanted
-from ..routers.switch import Check, Drained, NotDrained, RouteChange
+from ..routers.base import Router, bracketed, same_targets
+from ..routers.check import Check, answered
+from ..routers.routing import NotDrained, Routing
 
 
 class NoAddress(DeliveryError):
@@ -52,8 +52,8 @@ class Checks:
 
 
 @dataclass
-class Routing:
-    """Sends the traffic of services to containers.
+class ProjectRouting:
+    """Maps the containers of a project's services to the addresses that a router has of them.
 
     :param address: where the engine's published ports are reached.
     :param network: the network in which the router reaches containers at their own addresses; None
@@ -68,6 +68,22 @@ class Routing:
     http: Callable[[str], Http]
     network: str | None = None
     left: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._routings: dict[str, Routing] = {}
+
+    def of(self, service: str) -> Routing:
+        """Return the one service at the router."""
+        if service not in self._routings:
+            name, checks = self.entrances[service].name, self.checks
+            http = self.http(self.router.entrance(name))
+            proof = None
+            if checks.prove_path:
+                expected = Expectation(checks.prove_path)
+                proof = Check(http, expected, checks.prove_timeout, checks.prove_count)
+            serves = proof.any_version() if proof else answered(http, checks.prove_timeout)
+            self._routings[service] = Routing(self.router, name, proof, serves=serves)
+        return self._routings[service]
 
     def url(self, service: str, container: Container) -> str:
         """Return where the router reaches a container.
@@ -89,10 +105,6 @@ class Routing:
             )
         return f"{entrance.scheme}://{bracketed(self.address)}:{port}"
 
-    def observe(self, service: str) -> Route:
-        """Ask where the traffic goes."""
-        return self.router.observe(self.entrances[service].name)
-
     def known(self, service: str, containers: Iterable[Container]) -> dict[str, str]:
         """Return the ids of those containers that can be reached, by their addresses."""
         found = {}
@@ -103,13 +115,13 @@ class Routing:
                 continue
         return found
 
-    def leads_to(self, service: str, containers: Sequence[Container]) -> bool:
-        """Tell whether the traffic goes to these containers and to nothing else."""
+    def leads_to(self, service: str, containers: Sequence[Container], route: Sequence[str]) -> bool:
+        """Tell whether a route leads to these containers and to nothing else."""
         try:
             urls = [self.url(service, container) for container in containers]
         except NoAddress:
             return False
-        return same_targets(self.observe(service).urls, urls)
+        return same_targets(route, urls)
 
     def check(self, service: str, container: Container) -> str:
         """Ask a container itself; return what is wrong with it, or an empty string."""
@@ -121,40 +133,12 @@ class Routing:
             expected = Expectation(self.checks.health_path)
             Check(self.http(url), expected, self.checks.health_timeout).run()
 
-    def send(self, service: str, urls: Sequence[str], *, prove: bool = True) -> None:
-        """Send the traffic to *urls*, read it back, and prove it.
-
-        :raises DeliveryError: the router refused, or does not answer as it should.
-        """
-        name = self.entrances[service].name
-        if not urls:
-            if self.router.observe(name).urls:
-                self.router.remove(name)
-            return
-        proof = None
-        if prove and self.checks.prove_path:
-            proof = Check(
-                self.http(self.router.entrance(name)),
-                Expectation(self.checks.prove_path),
-                self.checks.prove_timeout,
-                self.checks.prove_count,
-            )
-        wanted = Wanted(name, tuple(urls), proof is not None, not self.router.durable)
-        change = RouteChange(self.router, wanted, proof=proof)
-        seen = change.observe()
-        steps = change.plan(seen)
-        for step in steps:
-            change.apply(step, _no_undo)
-        change.verify(seen, steps)
-
     def drain(self, service: str) -> None:
         """Wait until the containers that left the route have answered what they were asked.
 
         :raises NotDrained: requests were left, and that was not to be.
         """
-        name = self.entrances[service].name
-        timeout = self.checks.drain_timeout
-        drained: Drained = RouteChange(self.router, Wanted(name)).drain(timeout)
+        drained = self.of(service).drain(self.checks.drain_timeout)
         if drained.drained:
             return
         text = f"it is not known how many requests are left on former containers of {service}"
@@ -163,7 +147,3 @@ class Routing:
         if self.checks.drain_required:
             raise NotDrained(f"{text} after {drained.seconds:.0f} s")
         self.left.append(text)
-
-
-def _no_undo(undo: Callable[[], object], state: str = "") -> None:
-    """Note nothing: a container that was stopped and started has another port by then."""

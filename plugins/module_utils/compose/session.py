@@ -28,7 +28,7 @@ from .options import compose_of, routing_of
 from .plan import BLUE_GREEN, ROLLING, State, Wanted, decide
 from .project import Project, check_repeatable, check_startable, load
 from .redeploy import RedeployChange
-from .routing import Routing
+from .routing import ProjectRouting
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -82,7 +82,7 @@ class Session:
             check_repeatable(project, self.compose.folder, strategy)
         return project
 
-    def routing(self, project: Project) -> Routing | None:
+    def routing(self, project: Project) -> ProjectRouting | None:
         """Return the router, where there is one."""
         return routing_of(self.params, project, self.connection)
 
@@ -166,7 +166,7 @@ def tag_back(getting: ImagesChange, error: BaseException) -> None:
 
 
 def wanted_of(
-    session: Session, project: Project, got: Outcome[Images], routing: Routing | None
+    session: Session, project: Project, got: Outcome[Images], routing: ProjectRouting | None
 ) -> Wanted:
     """Return what shall stand, now that the images are known."""
     stale = got.before.stale if session.check_mode else frozenset()
@@ -186,7 +186,7 @@ def beside(session: Session) -> dict[str, Any]:
     if routing is None:
         raise DeliveryError("strategy blue_green needs router")
     projects = [*slots(base.name), base.name]
-    standing = look(session.containers(base), routing, projects)
+    standing = look(session.containers(base), routing, projects, remember=True)
     for name in sorted(standing.live) if len(standing.live) > 1 else ():
         # A run was killed between two switches: what it wanted is made whole.
         half = session.named(name)
@@ -245,7 +245,7 @@ def fits(project: Project, standing: Standing, seen: Images, policy: Policy) -> 
 
 def finish(
     session: Session,
-    routing: Routing,
+    routing: ProjectRouting,
     standing: Standing,
     move: Move,
     got: Outcome[Images],

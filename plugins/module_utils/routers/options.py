@@ -18,9 +18,10 @@ from ..http import Http
 from ..probe import Expectation
 from .alb_options import alb_of, alb_spec
 from .base import Preparing, Router, checked_target, normal
+from .check import Check
 from .host_options import HOST_ROUTERS, Table, host_router_specs, router_from
 from .plan import Wanted
-from .switch import Check, RouteChange
+from .switch import RouteChange
 
 ROUTERS: Table = {**HOST_ROUTERS, "alb": alb_of}
 

@@ -15,8 +15,8 @@ from ..probe import Unhealthy
 from ..signals import uninterrupted
 from .base import Overtaken, Route, RouterError, same_targets
 from .canary import CanaryRouter, Candidate
+from .check import Check, Unproved
 from .plan import where
-from .switch import Check, Unproved
 
 APART = "Find out who deploys, and keep deploys apart with deploy_lock."
 

@@ -20,6 +20,7 @@ from ..engine.container import Container
 from ..engine.health import ContainerFailed, wait_well
 from ..errors import DeliveryError, enumerate_words
 from ..routers.canary import Candidate
+from ..routers.routing import Routing
 from . import canary, staging, testing
 from . import plan as steps
 from .containers import Engine
@@ -43,7 +44,6 @@ from .model import (
 )
 from .observe import Observer
 from .plan import Intent, Plan
-from .routing import Routing
 
 PACE = Pace(interval=0.25, first=0.0, growth=1.5)
 # The gap of a fixed port is as long as it takes to see that it is over.
@@ -309,7 +309,7 @@ class Deploy:
 
     def _unroute(self, step: Step, on_undo: OnUndo) -> None:
         if self.observer.routing is not None:
-            self.observer.routing.switch((), on_undo)
+            self.observer.routing.remove(on_undo)
             self.route, self.candidate = (), None
 
     # What the steps share.

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..change import Outcome, Step, run
 from ..errors import DeliveryError, enumerate_words
-from ..routers.switch import Drained
+from ..routers.routing import Drained
 from ..signals import signals_as_errors
 from . import plan as steps
 from .deploy import Deploy

@@ -23,13 +23,13 @@ from ..errors import DeliveryError, TimeoutExceeded, enumerate_words
 from ..http import Http
 from ..probe import Expectation, Unhealthy, shortcoming, wait_healthy
 from ..routers.base import Router, same_targets
+from ..routers.routing import Routing
 from . import heal_plan as steps
 from .containers import Engine
 from .heal_engine import Ward
 from .heal_model import Condition, Instance, Standing, instance_of, instant
 from .heal_plan import Plan, plan
 from .model import SPARE, UNPROVED, url_at
-from .routing import Routing
 
 # One answer that is late is no reason to replace an instance; this many seconds of none are.
 PATIENCE = 5.0

@@ -15,6 +15,7 @@ from ..engine.container import Container
 from ..http import Http
 from ..probe import Expectation, Unhealthy, shortcoming, wait_healthy
 from ..routers.base import same_address
+from ..routers.routing import Routing
 from .canary import release_of
 from .containers import Engine
 from .image import Images, Reference
@@ -31,7 +32,6 @@ from .model import (
     instances,
     member_of,
 )
-from .routing import Routing
 
 # One answer that is late is no reason to replace an instance; this many seconds of none are.
 PATIENCE = 5.0

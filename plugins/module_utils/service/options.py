@@ -21,9 +21,10 @@ from ..http import Http
 from ..probe import Expectation
 from ..routers.base import Router
 from ..routers.canary import MAX_WEIGHT, CanaryRouter, as_canary
+from ..routers.check import Check, answered
 from ..routers.host_options import HOST_ROUTERS, host_router_specs, router_from
 from ..routers.registry import NAME as ROUTE_NAME
-from ..routers.switch import Check
+from ..routers.routing import Routing
 from .containers import Engine
 from .deploy import Deploy
 from .image import Images, Reference
@@ -40,7 +41,6 @@ from .model import (
     url_at,
 )
 from .observe import Observer
-from .routing import Routing
 from .testing import Tests
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -306,14 +306,14 @@ def routing_of(params: Mapping[str, Any], wanted: Wanted) -> Routing | None:
     router = router_at(params)
     if wanted.state in CANARY_STATES:
         as_canary(router)
+    http = Http(
+        router.entrance(wanted.route),
+        host_header=params["host_header"],
+        validate_certs=params["router_validate_certs"],
+        ca_path=params["router_ca_path"],
+    )
     proof = tried = None
     if params["prove_path"] and not wanted.absent:
-        http = Http(
-            router.entrance(wanted.route),
-            host_header=params["host_header"],
-            validate_certs=params["router_validate_certs"],
-            ca_path=params["router_ca_path"],
-        )
         fields = {name: text_of(value) for name, value in params["prove_fields"].items()}
         # They may be those of the release that is refused.
         expected = Expectation(
@@ -324,7 +324,8 @@ def routing_of(params: Mapping[str, Any], wanted: Wanted) -> Routing | None:
             for one in (expected, replace(expected, headers=_asking(router)))
         )
     required = params["router_required"] or wanted.state in CANARY_STATES
-    routing = Routing(router, wanted.route, proof, required, tried)
+    serves = proof.any_version() if proof else answered(http, params["prove_timeout"])
+    routing = Routing(router, wanted.route, proof, required=required, tried=tried, serves=serves)
     # Before anything is started: only the port is not known yet.
     routing.check_targets([url_at(wanted.address, LAST_PORT)])
     return routing

@@ -41,7 +41,7 @@ def stage(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
     on_undo(partial(routing.drain, LAST_REQUESTS), "its last requests were waited for")
     # A candidate that fell ill loses its share, and cannot be asked for a proof of that.
     lowered = having is not None and weight < having.weight
-    routing.stage(urls, weight, on_undo, prove=not lowered)
+    routing.stage(urls, weight, on_undo, verify=not lowered)
     deploy.candidate = Candidate(tuple(urls), weight)
 
 

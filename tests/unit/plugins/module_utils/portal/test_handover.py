@@ -39,9 +39,9 @@ from ansible_collections.immutable.delivery.plugins.module_utils.portal.plan imp
     ImportWanted,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import Route
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.check import Check
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.plan import Wanted
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.switch import (
-    Check,
     RouteChange,
 )
 
@@ -140,6 +140,7 @@ def test_a_pass_carries_switches_and_opens() -> None:
         "candidate lock",
         "candidate status",
         "live status",
+        "router observe",
         "router switch",
         "router observe",
         "prove",

@@ -13,16 +13,16 @@ from ansible_collections.immutable.delivery.plugins.module_utils.change import r
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
 from ansible_collections.immutable.delivery.plugins.module_utils.probe import Unhealthy
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import (
+    Overtaken,
     Route,
     RouterError,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.routers.plan import Wanted
-from ansible_collections.immutable.delivery.plugins.module_utils.routers.switch import (
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.check import (
     Check,
-    Overtaken,
-    RouteChange,
     Unproved,
 )
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.plan import Wanted
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.switch import RouteChange
 
 BLUE = "http://10.0.0.5"
 GREEN = "http://10.0.0.6"
@@ -78,6 +78,9 @@ class FakeCheck(Check):
     def __init__(self, good: bool, before: Callable[[], None] = lambda: None) -> None:
         object.__setattr__(self, "good", good)
         object.__setattr__(self, "before", before)
+
+    def any_version(self) -> Check:
+        return FakeCheck(True)
 
     def run(self) -> None:
         self.before()  # type: ignore[attr-defined]

@@ -1,0 +1,350 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One service at one router: the one place that writes a route.
+
+Each write is compare-and-set. It is made only if the route is what was last seen or written here;
+otherwise somebody else has deployed meanwhile, and :class:`Overtaken` is raised before anything is
+written. The same holds for each undo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from ..change import OnUndo
+from ..deadline import Deadline, Pace, wait_for
+from ..errors import DeliveryError, Interrupted, TimeoutExceeded, enumerate_words
+from ..http import Unreachable
+from ..probe import Unhealthy
+from ..signals import uninterrupted
+from .base import Overtaken, Particular, Preparing, Route, Router, RouterError, Timed, same_targets
+from .canary import CanaryRouter, Candidate, as_canary
+from .check import Check, Unproved
+from .plan import where
+from .trial import APART, Trial
+
+DRAIN_PACE = Pace(interval=0.5, first=0.0)
+Back = Callable[[], Sequence[str]]
+
+
+class NotDrained(DeliveryError):
+    """Requests were left on a former target when the time was up."""
+
+    kind = "not_drained"
+
+
+@dataclass(frozen=True)
+class Drained:
+    """What a drain came to; both are None if the router cannot tell.
+
+    :param lasts: the seconds that requests may go on for, if only time tells.
+    """
+
+    drained: bool | None
+    in_flight: int | None
+    seconds: float
+    lasts: float | None = None
+
+
+class Routing:
+    """One service at one router.
+
+    :param proof: asked through the router after a switch.
+    :param required: whether it is a failure that the router cannot be reached.
+    :param tried: the proof as clients ask that ask for the candidate.
+    :param serves: asked through the router after an undo, and by ``ask`` if there is no proof.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        service: str,
+        proof: Check | None = None,
+        *,
+        required: bool = True,
+        tried: Check | None = None,
+        serves: Check | None = None,
+    ) -> None:
+        self.router = router
+        self.service = service
+        self.proof = proof
+        self.required = required
+        self.tried = tried
+        self.serves = serves
+        self.away = ""
+        # The route as it was last observed or written; the next write compares with it.
+        self.seen: Route | None = None
+        # What the router was last told, whether or not it confirmed that.
+        self._told: tuple[str, ...] | None = None
+
+    # Reading
+
+    def observe(self) -> tuple[str, ...] | None:
+        """Return where the traffic goes, and compare with that from now on.
+
+        Returns None if the router is unreachable and not required; ``away`` then says why.
+
+        :raises DeliveryError: the router gives no answer that can be used.
+        """
+        self.away = ""
+        try:
+            self.seen = self.look()
+        except Unreachable as error:
+            if self.required:
+                raise
+            self.away = error.message
+            return None
+        return self.seen.urls
+
+    def look(self) -> Route:
+        """Return where the traffic goes; later writes still compare with what was seen before.
+
+        :raises DeliveryError: the router gives no answer that can be used.
+        """
+        return self.router.observe(self.service)
+
+    def check_targets(self, urls: Sequence[str]) -> None:
+        """Make sure that the router can have these addresses; it is not asked.
+
+        :raises RouterError: it cannot.
+        """
+        if isinstance(self.router, Particular):
+            self.router.check_targets(urls)
+
+    def ask(self) -> str:
+        """Look once whether the service still answers through the router as expected.
+
+        Returns what is wrong, or an empty string. A route that somebody else changed is wrong too.
+        """
+        check = self.proof or self.serves
+        try:
+            now = self.look()
+            if self.seen is not None and not same_targets(now.urls, self.seen.urls):
+                return f"somebody else changed the route: {where(now)}"
+            return check.ask() if check is not None else ""
+        except Interrupted:
+            raise
+        except DeliveryError as error:
+            return error.message
+
+    def verify(self) -> None:
+        """Ask through the router, if there is a proof.
+
+        :raises Unproved: the answers are not those expected.
+        """
+        if self.proof is None:
+            return
+        try:
+            self.proof.run()
+        except Unhealthy as error:
+            raise Unproved(
+                f"{self.service} does not answer through the router as expected: {error.message}",
+                next_step="Ask the new target itself, then the router's log.",
+            ) from error
+
+    # The live version
+
+    def switch(
+        self,
+        urls: Sequence[str],
+        on_undo: OnUndo,
+        *,
+        back: Back | None = None,
+        verify: bool = True,
+    ) -> None:
+        """Send the traffic to *urls*, read it back, and verify it through the router.
+
+        :param back: returns the addresses to go back to, asked when it is undone: a container that
+            was stopped and started again may have another port by then. By default those from
+            before.
+        :raises Overtaken: somebody else changed the route; nothing was written.
+        :raises DeliveryError: the router refused, or the answers are not those expected.
+        """
+        urls = tuple(urls)
+        if not urls:
+            raise RouterError(
+                f"there is no address that {self.service} could be sent to",
+                state="The router was left as it is.",
+                next_step="See whether the new instances run and publish their port.",
+            )
+        if not same_targets(self.compare(urls).urls, urls):
+            self.prepare(urls, on_undo)
+            self.write(urls, on_undo, back)
+        if verify:
+            self.verify()
+
+    def remove(self, on_undo: OnUndo) -> None:
+        """Have the router forget the service; raises as ``switch`` does."""
+        if self.compare(()).urls:
+            self.write((), on_undo)
+
+    def restore(self, back: Back) -> None:
+        """Bring the route to what serves now; for an undo that started something.
+
+        :raises Overtaken: somebody else changed the route; nothing was written.
+        :raises DeliveryError: the router refused, or the service does not answer through it.
+        """
+        self._go_back(self.seen or Route(self.service), back)
+
+    def prepare(self, urls: Sequence[str], on_undo: OnUndo) -> None:
+        """Let a router that takes its time for it see *urls* healthy, without traffic."""
+        if isinstance(self.router, Preparing):
+            self.router.prepare(self.service, urls, on_undo)
+
+    def compare(self, wanted: Sequence[str] | None = None) -> Route:
+        """Return the route, which is what was last seen, or already what is wanted.
+
+        :raises Overtaken: it is neither.
+        """
+        now = self.look()
+        if wanted is not None and same_targets(now.urls, wanted):
+            self.seen = now
+        elif self.seen is not None and not same_targets(now.urls, self.seen.urls):
+            raise Overtaken(
+                f"somebody else was first: {where(now)}",
+                state="The router was left as it is.",
+                next_step=APART,
+            )
+        return now
+
+    def write(self, urls: tuple[str, ...], on_undo: OnUndo, back: Back | None = None) -> None:
+        """Write the route, none for no *urls*, and read it back; raises as ``switch`` does."""
+        before = self.compare()
+        refused = False
+        # No signal between the router's answer and the note of it.
+        with uninterrupted():
+            try:
+                self._tell(urls)
+            except Overtaken as error:
+                refused = True
+                raise error.with_state("The router was left as it is.") from error.__cause__
+            finally:
+                # Also after a failure: a request whose answer is lost may have been carried out.
+                if not refused:
+                    on_undo(partial(self._go_back, before, back), where(before))
+        self.seen = self.read_back(urls, before)
+
+    def read_back(self, urls: Sequence[str], before: Route | None = None) -> Route:
+        """Return the route, which leads to *urls*.
+
+        :raises Overtaken: it leads elsewhere.
+        :raises RouterError: the router confirmed a switch that it did not make.
+        """
+        now = self.look()
+        if same_targets(now.urls, urls):
+            return now
+        if before is not None and same_targets(now.urls, before.urls):
+            raise RouterError(
+                f"the router confirmed the change, and yet {where(now)}",
+                next_step="Read the router's log.",
+            )
+        raise Overtaken(
+            f"somebody else changed the route meanwhile: {where(now)}, "
+            f"not {enumerate_words(urls) or 'removed'}",
+            next_step=APART,
+        )
+
+    def _tell(self, urls: Sequence[str]) -> None:
+        self._told = tuple(urls)
+        if urls:
+            self.router.switch(self.service, urls)
+        else:
+            self.router.remove(self.service)
+
+    def _go_back(self, before: Route, back: Back | None) -> None:
+        """Undo a write, unless somebody else has written since, and verify what serves then."""
+        urls = before.urls if back is None else tuple(back())
+        now = self.look()
+        if not same_targets(now.urls, urls):
+            ours = (self._told, self.seen.urls if self.seen is not None else None)
+            if not any(one is not None and same_targets(now.urls, one) for one in ours):
+                raise Overtaken(f"left as it is, since somebody else changed it: {where(now)}")
+            if before.urls and not urls:
+                raise RouterError(f"nothing is left to go back to, so it was left: {where(now)}")
+            self._tell(urls)
+            now = self.look()
+            if not same_targets(now.urls, urls):
+                what = enumerate_words(urls) or "the removal"
+                raise RouterError(f"the router did not take {what} back: {where(now)}")
+        self.seen = now
+        if urls and self.serves is not None:
+            try:
+                self.serves.run()
+            except Unhealthy as error:
+                raise Unproved(f"{where(now)}, and does not answer: {error.message}") from error
+
+    # The candidate
+
+    def candidate(self) -> Candidate | None:
+        """Return the candidate; None if there is none, or the router can have none."""
+        if self.away or not isinstance(self.router, CanaryRouter):
+            return None
+        return self.router.candidate(self.service)
+
+    def stage(
+        self, urls: Sequence[str], weight: int, on_undo: OnUndo, *, verify: bool = True
+    ) -> None:
+        """Make *urls* the candidate with that share, and verify it by asking for it.
+
+        :raises Overtaken: somebody else was first; nothing was written.
+        :raises DeliveryError: the router refused, or the answers are not those expected.
+        """
+        self._trial.stage(urls, weight, on_undo)
+        if verify:
+            self._trial.prove()
+
+    def unstage(self, on_undo: OnUndo) -> None:
+        """Send everything to the live version; raises as ``stage`` does."""
+        self._trial.unstage(on_undo)
+
+    def restage(self, candidate: Candidate) -> None:
+        """Make that the candidate again which a switch has ended."""
+        self._trial.restage(candidate)
+
+    @property
+    def _trial(self) -> Trial:
+        return Trial(as_canary(self.router), self.seen or Route(self.service), self.tried)
+
+    # The requests under way
+
+    def drain(self, timeout: float) -> Drained:
+        """Wait until no request is left on a former target, for *timeout* seconds at most."""
+        deadline = Deadline(timeout)
+        left: int | None = None
+
+        def look() -> bool | None:
+            nonlocal left
+            try:
+                left = self.router.in_flight(self.service)
+            except Interrupted:
+                raise
+            except DeliveryError:
+                # The switch has been made and verified; that one look failed must not undo it.
+                left = None
+                return None
+            return None if left else True
+
+        try:
+            wait_for(look, deadline=deadline, pace=DRAIN_PACE, what="the drain")
+        except TimeoutExceeded:
+            return Drained(False, left, deadline.elapsed)
+        if left is None and isinstance(self.router, Timed):
+            return self._wait_out(self.router, deadline)
+        return Drained(None if left is None else True, left, deadline.elapsed)
+
+    def _wait_out(self, router: Timed, deadline: Deadline) -> Drained:
+        try:
+            lasts = router.drains_in(self.service)
+        except Interrupted:
+            raise
+        except DeliveryError:
+            return Drained(None, None, deadline.elapsed)
+        enough = lasts <= deadline.remaining
+        deadline.sleep(min(lasts, deadline.remaining))
+        if enough:
+            return Drained(True, None, deadline.elapsed)
+        return Drained(None, None, deadline.elapsed, lasts - deadline.elapsed)
