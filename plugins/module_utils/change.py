@@ -19,6 +19,7 @@ from .errors import DeliveryError, sentence
 from .signals import ignore_signals, signals_as_errors
 
 ObservedT = TypeVar("ObservedT")
+# What it returns, where that is text, says what was done; an empty one says nothing.
 Undo = Callable[[], object]
 
 
@@ -93,12 +94,14 @@ def _undo_all(noted: list[_Noted]) -> str:
     failed: list[str] = []
     for note in reversed(noted):
         try:
-            note.undo()
+            said = note.undo()
         except Exception as error:  # an undo that fails must not keep the others from running
             reason = sentence(str(error) or type(error).__name__)
             failed.append(f"Could NOT take this step back: {sentence(note.step.summary)} {reason}")
         else:
-            undone.append(note.state or f"taken back: {note.step.summary}")
+            if not isinstance(said, str):
+                said = note.state or f"taken back: {note.step.summary}"
+            undone += [said] if said else []
     text = "; ".join(undone)
     # A name at the beginning, such as v24-1, stays as it is.
     if text.split(" ", 1)[0].isalpha():

@@ -56,6 +56,4 @@ def hand_over(
 
 def fail(module: AnsibleModule, error: DeliveryError) -> None:
     """End the module with *error*, as ``hand_over`` does."""
-    module.fail_json(
-        msg=str(error), kind=error.kind, state=error.state, next_step=error.next_step
-    )
+    module.fail_json(msg=str(error), kind=error.kind, state=error.state, next_step=error.next_step)

@@ -105,6 +105,11 @@ options:
     type: str
     choices: [missing, never]
     default: missing
+  pull_timeout:
+    description:
+      - For how many seconds images are pulled at most. The pull ends then, and nothing is changed.
+    type: float
+    default: 600
   registry_username:
     description:
       - The user of the registry. Where it is not given, the logins in the docker configuration of

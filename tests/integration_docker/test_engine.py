@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,18 +14,25 @@ import pytest
 from docker import DockerClient
 
 from ansible_collections.immutable.delivery.plugins.module_utils.deadline import Deadline
-from ansible_collections.immutable.delivery.plugins.module_utils.engine.client import (
+from ansible_collections.immutable.delivery.plugins.module_utils.engine.client import connect
+from ansible_collections.immutable.delivery.plugins.module_utils.engine.containers import (
+    NO_RESTART,
+    Containers,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.engine.errors import (
     EngineAway,
     Missing,
-    connect,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.engine.health import (
     ContainerFailed,
-    inspect,
+    check_unchanged,
+    soak,
     wait_well,
 )
+from ansible_collections.immutable.delivery.plugins.module_utils.engine.inspect import inspect
 from ansible_collections.immutable.delivery.plugins.module_utils.engine.options import Connection
 from tests.support.engine import BASE_IMAGE, remove_all
+from tests.support.waiting import eventually
 
 Start = Callable[..., str]
 SECOND = 1_000_000_000  # the engine's API counts nanoseconds
@@ -96,7 +105,7 @@ def test_one_that_is_started_again_and_again_is_given_up(
     engine: DockerClient, start: Start
 ) -> None:
     looping = start("looping", "exit 5", restart_policy={"Name": "always"})
-    with pytest.raises(ContainerFailed, match=r"started again \d+ times \(exit code 5\)"):
+    with pytest.raises(ContainerFailed, match=r"exit code 5, and was restarted \d+ times"):
         wait_well(engine, [looping], Deadline(300))
 
 
@@ -137,3 +146,89 @@ def test_nothing_of_a_test_is_left_nor_a_volume_that_was_handed_over(
 def test_an_engine_that_is_not_there_is_named() -> None:
     with pytest.raises(EngineAway, match=r"tcp://127\.0\.0\.1:1.*Connection refused.*run this"):
         connect(Connection(host="tcp://127.0.0.1:1"))
+
+
+# It notices that it is asked to end, and takes its time.
+SLOW = "trap 'sleep 3; exit 0' TERM; while :; do sleep 0.1; done"
+
+
+def test_an_interrupted_stop_is_undone_once_it_is_over(engine: DockerClient, start: Start) -> None:
+    slow = start("stopping", SLOW, restart_policy={"Name": "unless-stopped"})
+    containers = Containers(engine)
+    # As a call that a signal breaks off: the engine goes on.
+    stopping = threading.Thread(target=containers.stop_and_keep, args=(slow, 20))
+    stopping.start()
+    eventually(lambda: "kill" in actions(engine, slow), "the stop")
+    assert inspect(engine, slow).running
+    containers.start_again(slow, 20, restart="unless-stopped")
+    stopping.join()
+    seen = inspect(engine, slow)
+    assert seen.running and seen.finished > seen.created and seen.started > seen.finished
+
+
+def actions(engine: DockerClient, container: str) -> list[str]:
+    """What has happened to a container so far."""
+    filters = {"container": container}
+    now = int(time.time())
+    events = engine.events(since=0, until=now, filters=filters, decode=True)
+    return [str(event["Action"]) for event in events]
+
+
+def test_what_is_kept_has_no_restart_policy_until_it_is_started_again(
+    engine: DockerClient, start: Start
+) -> None:
+    policy = {"Name": "on-failure", "MaximumRetryCount": 7}
+    kept = start("kept", "sleep 60", restart_policy=policy)
+    containers = Containers(engine)
+    before = inspect(engine, kept)
+    assert before.restart == "on-failure:7"
+    containers.stop_and_keep(kept, 0)
+    assert inspect(engine, kept).restart == NO_RESTART
+    containers.start_again(kept, 0, restart=before.restart)
+    after = inspect(engine, kept)
+    assert (after.running, after.restart) == (True, "on-failure:7")
+
+
+def test_one_that_restarts_again_and_again_can_be_stopped_for_good(
+    engine: DockerClient, start: Start
+) -> None:
+    looping = start("crashing", "exit 4", restart_policy={"Name": "always"})
+    eventually(lambda: inspect(engine, looping).restarts >= 2, "restarts")
+    containers = Containers(engine)
+    containers.stop_and_keep(looping, 1)
+    seen = inspect(engine, looping)
+    assert (seen.alive, seen.restart) == (False, NO_RESTART)
+    time.sleep(1.5)
+    assert not inspect(engine, looping).alive
+
+
+def test_the_soak_names_the_code_of_an_exit_that_was_followed_by_a_restart(
+    engine: DockerClient, start: Start
+) -> None:
+    command = "test -e /seen && exec sleep 60; touch /seen; sleep 2; echo no more; exit 3"
+    one = start("later", command, restart_policy={"Name": "always"})
+    healthy = [inspect(engine, one)]
+    check_unchanged(engine, healthy)
+    with pytest.raises(ContainerFailed, match="exit code 3") as failure:
+        soak(engine, healthy, 30)
+    assert "no more" in failure.value.log
+
+
+def test_the_soak_needs_answers_through_the_router(engine: DockerClient, start: Start) -> None:
+    healthy = [inspect(engine, start("quiet", "sleep 60"))]
+    answers = iter(["status 502", "", "status 502", "status 502", "status 503"])
+    with pytest.raises(ContainerFailed, match=r"through the router.*status 503"):
+        soak(engine, healthy, 60, ask=lambda: next(answers))
+    soak(engine, healthy, 1, ask=lambda: "")
+
+
+def test_one_that_exits_until_it_can_start_is_started_again(
+    engine: DockerClient, start: Start
+) -> None:
+    command = "echo x >>/tries; test $(wc -l </tries) -gt 2 && exec sleep 60; exit 1"
+    waiting = start("waiting", command)
+    seen = wait_well(engine, [waiting], Deadline(30), restarting=[waiting])
+    assert seen[0].running
+    never = start("never", "exit 6")
+    with pytest.raises(ContainerFailed, match="exit code 6, and was restarted 3 times"):
+        wait_well(engine, [never], Deadline(30), restarting=[never])

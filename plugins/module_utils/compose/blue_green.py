@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from ..change import OnUndo, Step
-from ..engine.health import inspect
+from ..engine.inspect import inspect
+from ..engine.parallel import patiently
 from ..errors import DeliveryError
 from .colours import CLEAR, SWITCH, UP, Move, Standing, plan
-from .containers import Containers, patiently
+from .containers import Containers
 from .engine_state import Instance, instances
 from .networks import remove_networks
 from .redeploy import NotReached
@@ -208,4 +209,4 @@ class BlueGreenChange:
         for name in order:
             for one in found.get(name, ()):
                 if one.container.running:
-                    self.containers.stop(one.id, one.name, one.grace)
+                    self.containers.stop(one.id, one.grace, one.name)

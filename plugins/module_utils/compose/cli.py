@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..engine.client import EngineAway
+from ..engine.errors import EngineAway
 from ..engine.health import HIDDEN
 from ..engine.options import Connection
 from ..errors import DeliveryError

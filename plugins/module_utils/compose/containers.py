@@ -2,106 +2,35 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Containers that are created, started, stopped and removed, each so that it can be taken back."""
+"""Containers of a compose project: created by compose, and waited for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any
 
-from ..deadline import Deadline, Pace, wait_for
-from ..engine.client import EngineAway, Missing, engine_errors
-from ..engine.container import Container
-from ..engine.health import inspect, wait_well
-from ..errors import DeliveryError, TimeoutExceeded
+from ..deadline import Deadline
+from ..engine.containers import Containers as EngineContainers
+from ..engine.health import wait_well
+from ..engine.inspect import Container
+from ..errors import DeliveryError
 from .cli import Compose
 from .engine_state import Image, Instance, instances
 from .project import Project, Service, with_volumes, without_name
 
-if TYPE_CHECKING:
-    from docker import DockerClient
 
-T = TypeVar("T")
-P = ParamSpec("P")
-# How long an undo waits for an engine that is away: it may be started anew.
-BACK_SECONDS = 60.0
-BACK_PACE = Pace(interval=1.0, first=0.0)
-AT_ONCE = 8
-
-
-def patiently(call: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-    """Call until the engine answers, for an undo: nobody comes after it."""
-    last: list[EngineAway] = []
-
-    def look() -> tuple[T] | None:
-        try:
-            return (call(*args, **named),)
-        except EngineAway as error:
-            last[:] = [error]
-            return None
-
-    try:
-        return wait_for(
-            look, deadline=Deadline(BACK_SECONDS), pace=BACK_PACE, what="the engine to come back"
-        )[0]
-    except TimeoutExceeded as error:
-        raise (last[0] if last else error) from error
-
-
-def together(calls: Iterable[Callable[[], object]]) -> None:
-    """Run calls side by side; the first error is raised once all have ended."""
-    waiting = list(calls)
-    if len(waiting) == 1:
-        waiting[0]()
-        return
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        running = [pool.submit(call) for call in waiting]
-    for done in running:
-        done.result()
-
-
-@dataclass
-class Containers:
+@dataclass(frozen=True)
+class Containers(EngineContainers):
     """Works on the containers of one project.
 
     :param wait_timeout: the seconds that containers may take until they are well.
     """
 
-    client: DockerClient
     compose: Compose
     project: Project
     wait_timeout: float
     images: Mapping[str, Image | None] = field(default_factory=dict)
-
-    def start(self, container_id: str, name: str) -> None:
-        """Start a container; satisfied where it runs."""
-        with engine_errors(f"start {name}"):
-            self.client.api.start(container_id)
-
-    def stop(self, container_id: str, name: str, grace: int) -> None:
-        """Stop a container; satisfied where it is stopped."""
-        with engine_errors(f"stop {name}"):
-            self.client.api.stop(container_id, timeout=grace)
-
-    def rename(self, container_id: str, name: str) -> None:
-        """Rename a container; satisfied where it has the name."""
-        if inspect(self.client, container_id).name == name:
-            return
-        with engine_errors(f"rename a container to {name}"):
-            self.client.api.rename(container_id, name)
-
-    def remove(self, container_id: str) -> None:
-        """Remove a container with the volumes made for it alone; satisfied where it is gone.
-
-        One that it took over from an earlier container is kept, as compose keeps it.
-        """
-        try:
-            with engine_errors(f"remove the container {container_id[:12]}"):
-                self.client.api.remove_container(container_id, v=True, force=True)
-        except Missing:
-            return
 
     def wait(
         self,

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..engine.client import Missing, engine_errors
-from ..engine.container import EXITED, Container, container_of
+from ..engine.errors import Missing, engine_errors
+from ..engine.inspect import EXITED, Container, container_of
 
 if TYPE_CHECKING:
     from docker import DockerClient

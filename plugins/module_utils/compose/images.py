@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..change import OnUndo, Step
-from ..engine.client import EngineError, engine_errors
+from ..engine.errors import EngineError, engine_errors
+from ..engine.parallel import patiently
 from ..errors import DeliveryError, enumerate_words
 from .cli import Compose, ComposeError
-from .containers import patiently
 from .context import LABEL, context_digest
 from .engine_state import Image, image, images
 from .plan import short

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from ..engine.client import engine_errors
+from ..engine.errors import engine_errors
 from .engine_state import PROJECT
 
 if TYPE_CHECKING:

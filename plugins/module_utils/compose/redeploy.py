@@ -14,10 +14,10 @@ from typing import Any
 
 from ..change import OnUndo, Step
 from ..deadline import Deadline, Pace, wait_for
-from ..engine.container import Container
-from ..engine.health import inspect
+from ..engine.inspect import Container, inspect
+from ..engine.parallel import patiently, together
 from ..errors import DeliveryError, TimeoutExceeded, enumerate_words
-from .containers import Containers, patiently, together
+from .containers import Containers
 from .engine_state import GRACE, Instance, instances
 from .networks import network_ids, remove_networks
 from .plan import (
@@ -198,7 +198,7 @@ class RedeployChange:
         """Stop a service's former containers and start the new ones: it is down meanwhile."""
         former = {one.id: one for one in self.before.of(name)}
         leaving = [former[container_id] for container_id in stop]
-        together(partial(self.containers.stop, one.id, one.name, one.grace) for one in leaving)
+        together(partial(self.containers.stop, one.id, one.grace, one.name) for one in leaving)
         wanted_name = self.wanted.project.services[name].container_name
         made = self.made.get(name, ())
         if wanted_name and made:
@@ -222,7 +222,7 @@ class RedeployChange:
     def _end(self, container_id: str) -> None:
         """Stop a new container and give up its name."""
         seen = inspect(self.client, container_id)
-        self.containers.stop(container_id, seen.name, GRACE)
+        self.containers.stop(container_id, GRACE, seen.name)
         service = seen.labels.get("com.docker.compose.service", "")
         wanted = self.wanted.project.services.get(service)
         if wanted is not None and wanted.container_name == seen.name:
@@ -235,7 +235,7 @@ class RedeployChange:
 
         def undo() -> None:
             self._drain(name)
-            patiently(self.containers.stop, new, name, GRACE)
+            patiently(self.containers.stop, new, GRACE, name)
 
         on_undo(undo, f"the new container of {name} was stopped")
         self.containers.start(new, name)
@@ -258,7 +258,7 @@ class RedeployChange:
                 self.containers.wait([one.id])
 
         on_undo(undo, f"{one.name} serves again")
-        self.containers.stop(one.id, one.name, one.grace)
+        self.containers.stop(one.id, one.grace, one.name)
 
     def _route(self, detail: Mapping[str, Any], on_undo: OnUndo) -> None:
         name = detail["service"]

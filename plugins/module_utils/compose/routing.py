@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..engine.container import Container
+from ..engine.inspect import Container
 from ..errors import DeliveryError
 from ..http import Http
 from ..probe import Expectation

@@ -7,17 +7,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..deadline import Deadline, Pace, wait_for
 from ..errors import DeliveryError, TimeoutExceeded, enumerate_words
-from .client import Missing, engine_errors
-from .container import EXITED, Container, container_of
+from .containers import last_exit
+from .errors import Missing, engine_errors
+from .inspect import EXITED, Container, inspect
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 PACE = Pace(interval=0.5, first=0.0, growth=1.5)
+SOAK_PACE = Pace(interval=0.5, first=0.0)
+# So many bad answers in a row, half a second apart, are no accident.
+PATIENCE = 3
+LAST_ANSWER = 60.0
 LOG_LINES = 20
 LINE_LENGTH = 300
 # The seconds that one without a health check must have run: many end right after their start.
@@ -35,15 +41,6 @@ class ContainerFailed(DeliveryError):
     def __init__(self, message: str, log: Sequence[str] = (), **more: str) -> None:
         super().__init__(message, **more)
         self.log = list(log)
-
-
-def inspect(client: DockerClient, container_id: str) -> Container:
-    """Ask the engine for a container.
-
-    :raises Missing: there is none of that id or name.
-    """
-    with engine_errors(f"inspect the container {container_id[:12]}"):
-        return container_of(client.api.inspect_container(container_id))
 
 
 def last_lines(
@@ -75,6 +72,7 @@ def wait_well(
     secrets: Collection[str] = (),
     look_further: Callable[[Container], str] | None = None,
     checks: bool = True,
+    restarting: Collection[str] = (),
     pace: Pace = PACE,
 ) -> list[Container]:
     """Wait until all *containers* (ids) are well; return them as they were seen then.
@@ -87,12 +85,15 @@ def wait_well(
         wrong, or an empty string. It may raise to end the wait.
     :param checks: whether to wait until the engine's own health check has succeeded, which it does
         not before its first interval is over. One that says no is a failure in any case.
+    :param restarting: ids of those that are started again after an exit, as their own restart
+        policy will do once they are live: some exit until what they need is there.
     :raises ContainerFailed: one ended, is started again and again, its check failed, or the
         deadline passed before it was well.
     """
+    restarted: dict[str, int] = {}
     well: dict[str, Container] = {}
     unwell: dict[str, str] = {}
-    running_since: dict[tuple[str, str], float] = {}
+    running_since: dict[tuple[str, int], float] = {}
 
     def look() -> list[Container] | None:
         for container_id in containers:
@@ -104,6 +105,14 @@ def wait_well(
                 raise ContainerFailed(
                     f"the container {container_id[:12]} was removed by somebody"
                 ) from error
+            again = restarted.get(seen.id, 0)
+            if seen.status == EXITED and container_id in restarting and again < MOST_RESTARTS:
+                restarted[seen.id] = again + 1
+                with engine_errors(f"start {seen.name} again"):
+                    client.api.start(seen.id)
+                unwell[container_id] = f"ended with exit code {seen.exit_code}"
+                continue
+            seen = replace(seen, restarts=seen.restarts + again)
             shortcoming = _shortcoming(client, seen, container_id in ends, secrets, checks)
             if not shortcoming and seen.running:
                 if look_further is not None:
@@ -139,18 +148,82 @@ def _shortcoming(
     if seen.status in {EXITED, "dead"}:
         if ends and seen.exit_code == 0 and seen.status == EXITED:
             return ""
-        what = f"ended with exit code {seen.exit_code}"
-        raise _failed(client, seen, what, secrets)
+        raise _failed(client, seen, _restarted(client, seen), secrets)
     if seen.health == "unhealthy":
         raise _failed(client, seen, "is unhealthy", secrets)
     if seen.restarts >= MOST_RESTARTS:
-        what = f"ended and was started again {seen.restarts} times (exit code {seen.exit_code})"
-        raise _failed(client, seen, what, secrets)
+        raise _failed(client, seen, _restarted(client, seen), secrets)
     if ends:
         return f"still {seen.status}"
     if not seen.running:
         return f"is {seen.status}"
     return "" if seen.well or not checks else f"health check: {seen.health}"
+
+
+def _restarted(client: DockerClient, seen: Container) -> str:
+    code = last_exit(client, seen)
+    times = f", and was restarted {seen.restarts} times" if seen.restarts else ""
+    return f"ended with exit code {code}{times}"
+
+
+def check_unchanged(
+    client: DockerClient, healthy: Sequence[Container], secrets: Collection[str] = ()
+) -> None:
+    """Look again at containers that were healthy: the same process must still be.
+
+    :param healthy: as they were seen when they were found healthy.
+    :raises ContainerFailed: one has exited, was restarted, is unhealthy or gone.
+    """
+    for before in healthy:
+        try:
+            seen = inspect(client, before.id, before.name)
+        except Missing as error:
+            raise ContainerFailed(
+                f"the container {before.name} was removed after it had been healthy"
+            ) from error
+        if not seen.running or seen.started != before.started:
+            what = f"{_restarted(client, seen)}, after it had been healthy"
+        elif seen.health == "unhealthy":
+            what = "became unhealthy"
+        else:
+            continue
+        raise _failed(client, seen, what, secrets)
+
+
+def soak(
+    client: DockerClient,
+    healthy: Sequence[Container],
+    seconds: float,
+    *,
+    ask: Callable[[], str] = lambda: "",
+    secrets: Collection[str] = (),
+) -> None:
+    """Watch new containers for *seconds* after they got the traffic.
+
+    :param healthy: as they were seen when they were found healthy.
+    :param ask: asks through the router; returns what is wrong with the answer, or an empty string.
+        One bad answer is asked for again; :data:`PATIENCE` of them in a row are a failure.
+    :raises ContainerFailed: one has exited, was restarted, became unhealthy, or does not answer
+        through the router.
+    """
+    if seconds <= 0:
+        return
+    watched = Deadline(seconds)
+    bad: list[str] = []
+
+    def look() -> bool | None:
+        check_unchanged(client, healthy, secrets)
+        if wrong := ask():
+            bad.append(wrong)
+        else:
+            bad.clear()
+        if len(bad) >= PATIENCE and healthy:
+            what = f"does not answer through the router any more ({bad[-1]})"
+            raise _failed(client, healthy[0], what, secrets)
+        return True if watched.passed and not bad else None
+
+    # The last good answer may come late.
+    wait_for(look, deadline=Deadline(seconds + LAST_ANSWER), pace=SOAK_PACE, what="good answers")
 
 
 def _failed(

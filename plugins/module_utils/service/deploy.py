@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,8 +15,8 @@ from typing import Any
 
 from ..change import OnUndo, Step
 from ..deadline import Deadline, Pace
-from ..engine.container import Container
 from ..engine.health import ContainerFailed, wait_well
+from ..engine.inspect import Container
 from ..errors import DeliveryError, enumerate_words
 from ..routers.canary import Candidate
 from ..routers.routing import Routing
@@ -67,6 +66,7 @@ class Deploy:
     wanted: Wanted
     observer: Observer
     tests: testing.Tests | None = None
+    pull_timeout: float = 600.0
     health_timeout: float = 60.0
     stop_timeout: int = 30
     secrets: Collection[str] = field(default=(), repr=False)
@@ -191,11 +191,10 @@ class Deploy:
             names.append(observer.image_name)
         if not observer.find_tests() and observer.tests_name not in names:
             names.append(observer.tests_name)
+        deadline = Deadline(self.pull_timeout)
         for name in names:
-            on_undo(partial(images.forget, name), f"the image {name} was removed")
-        with ThreadPoolExecutor(max_workers=len(names) or 1) as pool:
-            for pulled in [pool.submit(images.pull, name) for name in names]:
-                pulled.result()
+            on_undo(partial(images.forget, name))
+            images.pull(name, deadline)
 
     def _revive(self, step: Step, on_undo: OnUndo) -> None:
         # It may be why somebody deploys that it does not start any more.

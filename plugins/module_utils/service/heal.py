@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 from ..change import OnUndo, Step, Undo
 from ..deadline import Deadline, Pace, wait_for
-from ..engine.container import Container
 from ..engine.health import ContainerFailed, wait_well
+from ..engine.inspect import SECOND, Container
 from ..errors import DeliveryError, TimeoutExceeded, enumerate_words
 from ..http import Http
 from ..probe import Expectation, Unhealthy, shortcoming, wait_healthy
@@ -27,7 +27,7 @@ from ..routers.routing import Routing
 from . import heal_plan as steps
 from .containers import Engine
 from .heal_engine import Ward
-from .heal_model import Condition, Instance, Standing, instance_of, instant
+from .heal_model import Condition, Instance, Standing, instance_of
 from .heal_plan import Plan, plan
 from .model import SPARE, UNPROVED, url_at
 
@@ -103,7 +103,7 @@ class Heal:
         named = (*(route or ()), *tried)
         found = [one for one in found if not one.among(tried)]
         lately = any(
-            (now - instant(one.created)).total_seconds() < UNDER_WAY
+            now - one.created < UNDER_WAY * SECOND
             for one in found
             if one.coming and not one.among(named)
         )

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ..engine.client import EngineError, Missing, engine_errors
-from .heal_model import instant
+from ..engine.errors import EngineError, Missing, engine_errors, refusals
+from ..engine.inspect import parse_time
 from .model import HELPS, INSTANCES, SERVICE
 from .options import SHORTEST_SECRET
-from .refusals import refusals
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -35,10 +33,10 @@ class Ward:
 
     client: DockerClient
 
-    def now(self) -> datetime:
-        """Return the engine's time, which need not be ours."""
+    def now(self) -> int:
+        """Return the engine's time, which need not be ours, in nanoseconds since 1970."""
         with engine_errors("ask the engine for its time"):
-            return instant(str(self.client.api.info().get("SystemTime", "")))
+            return parse_time(str(self.client.api.info().get("SystemTime", "")))
 
     def services(self) -> dict[str, list[Attributes]]:
         """Return what the engine says of each container, by the names of their services."""

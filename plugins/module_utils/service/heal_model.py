@@ -11,22 +11,17 @@ are kept anyway. It is what a service comes back from when somebody has removed 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from ..engine.container import RUNNING, Container, container_of
+from ..engine.inspect import NEVER, RUNNING, SECOND, Container, container_of
 from ..routers.base import same_address
 from .model import HELPS, IMAGE, INSTANCES, RELEASE, ROUTE, SPARE, UNPROVED, url_at
 
 # One that nothing can be asked of counts as well once it has run for so many seconds.
 STEADY = 1.0
-# When one was started that was not yet, in the engine's words.
-NEVER = datetime.min.replace(tzinfo=UTC)
-TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?(Z|[+-]\d\d:\d\d)?")
 
 
 class Condition(Enum):
@@ -60,8 +55,8 @@ class Instance:
     wanted: int = 0
     fixed: bool = False
     url: str | None = None
-    created: str = ""
-    started: str = ""
+    created: int = NEVER
+    started: int = NEVER
 
     @property
     def unproved(self) -> bool:
@@ -76,7 +71,7 @@ class Instance:
     @property
     def coming(self) -> bool:
         """Whether it is something that a deploy makes and does not leave running or unstarted."""
-        ended = self.condition is Condition.STOPPED and instant(self.started) > NEVER
+        ended = self.condition is Condition.STOPPED and self.started > NEVER
         return self.helps != SPARE and bool(self.helps or self.unproved) and not ended
 
     def among(self, urls: Sequence[str]) -> bool:
@@ -85,12 +80,12 @@ class Instance:
 
 
 def instance_of(
-    attributes: Mapping[str, Any], address: str, now: datetime, ill: str | None = None
+    attributes: Mapping[str, Any], address: str, now: int, ill: str | None = None
 ) -> Instance:
     """Read what the engine says of a container.
 
     :param address: the host name under which published ports are reached.
-    :param now: the engine's time.
+    :param now: the engine's time, in nanoseconds since 1970.
     :param ill: what is wrong with the answer to a question of ours, empty for a good one; None
         where it was not asked.
     """
@@ -116,7 +111,7 @@ def instance_of(
     )
 
 
-def _condition(seen: Container, now: datetime, ill: str | None) -> Condition:
+def _condition(seen: Container, now: int, ill: str | None) -> Condition:
     if seen.status == "paused":
         return Condition.PAUSED
     if seen.status in {"exited", "created"}:
@@ -128,7 +123,7 @@ def _condition(seen: Container, now: datetime, ill: str | None) -> Condition:
         return Condition.WELL
     if seen.health == "starting":
         return Condition.STARTING
-    if not seen.checked and (now - instant(seen.started)).total_seconds() < STEADY:
+    if not seen.checked and now - seen.started < STEADY * SECOND:
         return Condition.STARTING
     return Condition.ILL if ill else Condition.WELL
 
@@ -148,15 +143,6 @@ def _fixed(attributes: Mapping[str, Any]) -> bool:
     bindings = (attributes.get("HostConfig") or {}).get("PortBindings") or {}
     ports = [one.get("HostPort") for several in bindings.values() for one in several or ()]
     return any(port not in {None, "", "0"} for port in ports)
-
-
-def instant(text: str) -> datetime:
-    """Return a time as the engine writes it (RFC 3339, nanoseconds); a strange one is long ago."""
-    found = TIME.match(text)
-    if found is None:
-        return NEVER
-    zone = (found[3] or "Z").replace("Z", "+00:00")
-    return datetime.fromisoformat(f"{found[1]}.{(found[2] or '0'):0<6}{zone}")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..engine.container import Container
+from ..engine.inspect import NEVER, Container
 from ..routers.base import bracketed, same_address
 from ..routers.canary import Candidate
 
@@ -178,7 +178,7 @@ class Member:
     running: bool = False
     well: bool = False
     status: str = ""
-    started: str = ""
+    started: int = NEVER
     url: str | None = None
 
     @property

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..deadline import Deadline, Pace
-from ..engine.client import EngineError
-from ..engine.container import Container
+from ..engine.errors import EngineError
+from ..engine.images import Images, Reference
+from ..engine.inspect import Container
 from ..http import Http
 from ..probe import Expectation, Unhealthy, shortcoming, wait_healthy
 from ..routers.base import same_address
 from ..routers.routing import Routing
 from .canary import release_of
 from .containers import Engine
-from .image import Images, Reference
 from .model import (
     CANARY,
     HELPS,

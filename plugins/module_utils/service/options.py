@@ -14,6 +14,7 @@ from typing import Any
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ..engine.client import connect
+from ..engine.images import Images, Reference
 from ..engine.options import ENGINE_OPTIONS, Connection
 from ..errors import DeliveryError
 from ..given import check_least, check_paths, check_seconds, text_of
@@ -27,7 +28,6 @@ from ..routers.registry import NAME as ROUTE_NAME
 from ..routers.routing import Routing
 from .containers import Engine
 from .deploy import Deploy
-from .image import Images, Reference
 from .model import (
     ABOUT_WHAT_STANDS,
     CANARY,
@@ -50,6 +50,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "image": {"type": "str"},
     "digest": {"type": "str"},
     "pull": {"type": "str", "choices": ["missing", "never"], "default": "missing"},
+    "pull_timeout": {"type": "float", "default": 600.0},
     "registry_username": {"type": "str"},
     "registry_password": {"type": "str", "no_log": True},
     "instances": {"type": "int", "default": 1},
@@ -155,6 +156,7 @@ def deploy_of(params: Mapping[str, Any]) -> Deploy:
         wanted,
         observer,
         tests=tests_of(params) if tests_image else None,
+        pull_timeout=params["pull_timeout"],
         health_timeout=params["health_timeout"],
         stop_timeout=params["stop_timeout"],
         secrets=secrets_of(params),
@@ -197,7 +199,7 @@ def wanted_of(params: Mapping[str, Any], address: str) -> Wanted:
     check_least(params, "instances", 1, kind=BadOption)
     check_least(params, "keep_releases", 0, kind=BadOption)
     check_least(params, "stop_timeout", 0, kind=BadOption)
-    times = ("health_timeout", "test_timeout", "prove_timeout", "drain_timeout")
+    times = ("pull_timeout", "health_timeout", "test_timeout", "prove_timeout", "drain_timeout")
     check_seconds(params, times, kind=BadOption)
     check_paths(params, ("health_path", "prove_path"), kind=BadOption)
     state = params["state"]

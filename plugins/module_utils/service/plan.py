@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..change import Step
+from ..engine.inspect import NEVER
 from ..errors import enumerate_words
 from ..routers.base import same_targets
 from .model import (
@@ -141,10 +142,10 @@ def _beside(observed: Observed, has_traffic: Sequence[Member], release: str) -> 
 
 def _kept(known: Sequence[Member], release: str, count: int) -> set[str]:
     """Return the releases to keep: those that were started last."""
-    started: dict[str, str] = {}
+    started: dict[str, int] = {}
     for member in known:
         if member.release != release:
-            started[member.release] = max(started.get(member.release, ""), member.started)
+            started[member.release] = max(started.get(member.release, NEVER), member.started)
     return set(sorted(started, key=lambda one: started[one], reverse=True)[:count])
 
 

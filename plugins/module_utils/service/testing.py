@@ -12,12 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..deadline import Deadline
-from ..engine.client import EngineError, Missing, engine_errors
-from ..engine.container import Container
-from ..engine.health import inspect, last_lines
+from ..engine.errors import EngineError, Missing, engine_errors, refusals
+from ..engine.health import last_lines
+from ..engine.inspect import Container, inspect
 from ..errors import DeliveryError
 from .containers import Engine
-from .refusals import refusals
 
 HOST_NETWORK = "host"
 LONGEST_LOOK = 10

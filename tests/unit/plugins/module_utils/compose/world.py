@@ -35,7 +35,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.project
     Service,
     without_name,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.engine.container import Container
+from ansible_collections.immutable.delivery.plugins.module_utils.engine.inspect import Container
 
 HASHING = Hashing(("build", "pull_policy", "scale"), True)
 IMAGE = "sha256:new"

@@ -5,21 +5,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from ansible_collections.immutable.delivery.plugins.module_utils.engine.inspect import parse_time
 from ansible_collections.immutable.delivery.plugins.module_utils.service.heal_engine import (
     config_like,
     further_networks,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.service.heal_model import (
-    NEVER,
     SPARE,
     Condition,
     instance_of,
-    instant,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.service.heal_options import (
     OPTIONS,
@@ -34,7 +32,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.service.model i
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.service.options import BadOption
 
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+NOW = parse_time("2026-01-02T03:04:05Z")
 EARLIER = "2026-01-02T03:00:00.123456789Z"
 
 
@@ -121,21 +119,6 @@ def test_what_only_a_deploy_makes_is_told_from_what_was_left() -> None:
     spare = attributes("created")
     spare["Config"]["Labels"][HELPS] = SPARE
     assert not instance_of(spare, "prod", NOW).coming
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("2026-01-02T03:04:05Z", NOW),
-        ("2026-01-02T04:04:05.000000000+01:00", NOW),
-        ("2026-01-02T03:04:05.5Z", NOW.replace(microsecond=500000)),
-        ("0001-01-01T00:00:00Z", NEVER),
-        ("", NEVER),
-        ("yesterday", NEVER),
-    ],
-)
-def test_the_engine_s_times(text: str, expected: datetime) -> None:
-    assert instant(text) == expected
 
 
 def test_a_container_like_another_differs_in_name_and_labels_only() -> None:

@@ -47,8 +47,8 @@ def one(number: int, condition: Condition = WELL, release: str = "b", **more: ob
             route="demo",
             wanted=1,
             url=url(number) if condition in HAVING_PORTS else None,
-            created=f"{number:04}",
-            started=f"{number:04}",
+            created=number,
+            started=number,
         ),
         **more,
     )
@@ -56,7 +56,7 @@ def one(number: int, condition: Condition = WELL, release: str = "b", **more: ob
 
 def spare(release: str = "b", wanted: int = 1) -> Instance:
     """The spare of a release."""
-    found = one(99, STOPPED, release, helps=SPARE, wanted=wanted, created="0000", started="")
+    found = one(99, STOPPED, release, helps=SPARE, wanted=wanted, created=0, started=0)
     return replace(found, name=f"demo-{release}.{SPARE}")
 
 
@@ -173,7 +173,7 @@ class World:
             member,
             condition=WELL,
             url=url(port) if port else url(8000),
-            started=str(self.port),
+            started=self.port,
         )
 
     def well(self) -> set[str]:
@@ -210,7 +210,7 @@ class World:
         for name in intent.create:
             assert name not in {found.name for found in self.members.values()}
             made = replace(intent.template, id=f"new {name}", name=name, helps="")
-            made = replace(made, wanted=intent.count, created=str(self.port))
+            made = replace(made, wanted=intent.count, created=self.port)
             self.members[made.id] = self._up(made)
 
     def _health(self, intent: Intent) -> None:
@@ -251,7 +251,7 @@ def scenes(draw: st.DrawFn) -> Standing:
     if fixed:
         found = [replace(each, fixed=True, url=each.url and url(8000)) for each in found]
     kept = draw(st.lists(st.just(STOPPED), max_size=2))
-    found += [one(20 + number, each, "a", started="0000") for number, each in enumerate(kept)]
+    found += [one(20 + number, each, "a", started=0) for number, each in enumerate(kept)]
     wanted = 1 if fixed else draw(st.integers(1, 3))
     if draw(st.booleans()) or not conditions_:
         found.append(replace(spare(wanted=wanted), fixed=fixed))

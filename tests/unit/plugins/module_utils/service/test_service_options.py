@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.immutable.delivery.plugins.module_utils.engine.client import EngineError
-from ansible_collections.immutable.delivery.plugins.module_utils.engine.container import Container
+from ansible_collections.immutable.delivery.plugins.module_utils.engine.errors import (
+    EngineError,
+    meaning,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.engine.images import Reference
+from ansible_collections.immutable.delivery.plugins.module_utils.engine.inspect import Container
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
-from ansible_collections.immutable.delivery.plugins.module_utils.service.image import Reference
 from ansible_collections.immutable.delivery.plugins.module_utils.service.model import (
     RELEASE,
     SALT,
@@ -30,7 +33,6 @@ from ansible_collections.immutable.delivery.plugins.module_utils.service.options
     secrets_of,
     wanted_of,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.service.refusals import meaning
 
 DIGEST = "sha256:" + "a" * 64
 

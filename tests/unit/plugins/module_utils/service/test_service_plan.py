@@ -192,9 +192,9 @@ def test_what_a_repair_has_put_by_goes_with_its_release() -> None:
 
 
 def test_who_is_live_without_a_router_is_who_was_started_last() -> None:
-    old = Member("1", "demo-1", "old", running=True, well=True, started="1", url="http://h:1")
-    new = replace(old, id="2", name="demo-2", release="new", started="2", url="http://h:2")
-    left = replace(old, id="3", name="demo-3.candidate", release="left", started="3", url=None)
+    old = Member("1", "demo-1", "old", running=True, well=True, started=1, url="http://h:1")
+    new = replace(old, id="2", name="demo-2", release="new", started=2, url="http://h:2")
+    left = replace(old, id="3", name="demo-3.candidate", release="left", started=3, url=None)
     assert live(Observed((old, new, left))) == [new]
     assert live(Observed((old, new, left), route=("http://h:1",))) == [old]
     assert live(Observed((old, new, left), route=())) == []

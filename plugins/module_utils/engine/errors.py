@@ -2,15 +2,37 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What an engine's refusals mean to a deploy: one word for plays, and a next step for people."""
+"""The engine's failures as ours: one word for plays, and a next step for people."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from ..engine.client import EngineAway, EngineError, engine_errors
+from ..errors import DeliveryError
+
+with suppress(ImportError):  # client.py reports what is missing
+    from docker.errors import APIError, DockerException, NotFound
+    from requests.exceptions import RequestException
+
+
+class EngineError(DeliveryError):
+    """The engine refused, or gave no answer."""
+
+    kind = "engine"
+
+
+class EngineAway(EngineError):
+    """The engine cannot be reached, or does not let us in."""
+
+    kind = "engine_away"
+
+
+class Missing(EngineError):
+    """What was asked for is not known to the engine."""
+
+    kind = "missing"
 
 
 class Refused(EngineError):
@@ -89,6 +111,43 @@ def meaning(error: EngineError) -> EngineError:
         if any(word in text for word in known.words):
             return Refused(error.message, known.kind, known.next_step)
     return error
+
+
+@contextmanager
+def engine_errors(doing: str, *, away: bool = False) -> Iterator[None]:
+    """Turn the SDK's failures into ours.
+
+    :param doing: what is tried, for the message: "start web-2".
+    :raises Missing: the engine does not know what was named.
+    :raises EngineAway: it gave no answer.
+    :raises EngineError: it refused.
+    """
+    try:
+        yield
+    except NotFound as error:
+        raise Missing(f"could not {doing}: {reason(error)}") from error
+    except APIError as error:
+        kind = EngineAway if away else EngineError
+        raise kind(f"could not {doing}: {reason(error)}") from error
+    except (DockerException, RequestException, OSError) as error:
+        raise EngineAway(
+            f"could not {doing}: the engine gave no answer ({innermost(error)})",
+            next_step="Make sure that the engine runs and lets this user in, and run this again.",
+        ) from error
+
+
+def reason(error: APIError) -> str:
+    """Return the engine's own words without the address of the call."""
+    return str(error.explanation or error).strip()
+
+
+def innermost(error: BaseException) -> str:
+    """Return the words of the error that all the others were raised from."""
+    while True:
+        inner = error.__cause__ or error.__context__
+        if inner is None:
+            return str(error) or type(error).__name__
+        error = inner
 
 
 @contextmanager

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.immutable.delivery.plugins.module_utils.engine.container import (
+from ansible_collections.immutable.delivery.plugins.module_utils.engine.inspect import (
+    NEVER,
+    SECOND,
     container_of,
+    parse_time,
 )
 
 
@@ -53,3 +56,44 @@ def test_a_port_that_is_bound_twice_is_one_port() -> None:
     assert seen.addresses == {"web": "172.20.0.2"}
     assert seen.name == "web-1"
     assert seen.labels == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2026-01-02T03:04:05Z", 0.0),
+        ("2026-01-02T04:04:05.000000000+01:00", 0.0),
+        ("2026-01-02T03:04:05.5Z", 0.5),
+        ("2026-01-02T03:04:06.000000Z", 1.0),
+    ],
+)
+def test_the_engine_s_times_are_numbers(text: str, seconds: float) -> None:
+    assert parse_time(text) == 1767323045 * SECOND + seconds * SECOND
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "", "yesterday"])
+def test_what_never_happened_has_no_time(text: str) -> None:
+    assert parse_time(text) == NEVER
+
+
+def test_times_sort_though_the_engine_leaves_out_zeros() -> None:
+    # As text, .1Z comes after .12Z and .123456789Z.
+    texts = ["2026-01-02T03:04:05.1Z", "2026-01-02T03:04:05.12Z", "2026-01-02T03:04:05.123456789Z"]
+    assert sorted(texts) != texts
+    assert sorted(texts, key=parse_time) == texts
+
+
+@pytest.mark.parametrize(
+    ("policy", "restart"),
+    [
+        ({"Name": "", "MaximumRetryCount": 0}, "no"),
+        ({"Name": "unless-stopped", "MaximumRetryCount": 0}, "unless-stopped"),
+        ({"Name": "on-failure", "MaximumRetryCount": 3}, "on-failure:3"),
+        (None, "no"),
+    ],
+)
+def test_a_restart_policy_is_read_as_the_cli_writes_it(
+    policy: dict[str, Any] | None, restart: str
+) -> None:
+    seen = attributes({"Status": "running"}) | {"HostConfig": {"RestartPolicy": policy}}
+    assert container_of(seen).restart == restart

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine.client import EngineError, Missing, engine_errors
-from ..errors import DeliveryError
-from .refusals import meaning, refusals
+from ..deadline import Deadline
+from ..errors import DeliveryError, TimeoutExceeded
+from .errors import EngineAway, EngineError, Missing, engine_errors, meaning, refusals
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # The engine's own words for a reference; it is strict, so this need not be.
@@ -103,24 +103,44 @@ class Images:
             return False
         return True
 
-    def pull(self, name: str) -> None:
-        """Pull an image by its digest.
+    def pull(self, name: str, deadline: Deadline) -> None:
+        """Pull an image by its digest; an engine ends a pull whose caller goes away.
 
         :raises Refused: the registry or the engine's disk would not have it.
+        :raises TimeoutExceeded: the deadline passed.
         """
-        with refusals(f"pull {name}"):
-            auth = dict(self.auth) if self.auth else None
-            lines = self.client.api.pull(name, stream=True, decode=True, auth_config=auth)
-            # The engine answers 200 before it begins, and says in the stream what went wrong.
-            for line in lines:
-                if line.get("error"):
-                    raise meaning(EngineError(f"could not pull {name}: {line['error']}"))
+        api, usual = self.client.api, self.client.api.timeout
+        late = TimeoutExceeded(
+            f"pulling {name} took longer than {deadline.seconds:.0f} s",
+            next_step="Check how the engine reaches the registry, or give a longer pull_timeout.",
+        )
+        try:
+            with refusals(f"pull {name}"):
+                auth = dict(self.auth) if self.auth else None
+                # A registry that falls silent is noticed by the time that a read may take.
+                api.timeout = max(1.0, deadline.remaining)
+                lines = api.pull(name, stream=True, decode=True, auth_config=auth)
+                # The engine answers 200 before it begins, and says in the stream what went wrong.
+                for line in lines:
+                    if line.get("error"):
+                        raise meaning(EngineError(f"could not pull {name}: {line['error']}"))
+                    if deadline.passed:
+                        raise late
+        except EngineAway as error:
+            if deadline.passed:
+                raise late from error
+            raise
+        finally:
+            api.timeout = usual
 
-    def forget(self, name: str) -> bool:
-        """Remove the engine's reference to an image; what else uses it keeps it."""
+    def forget(self, name: str) -> str:
+        """Remove the engine's reference to an image; what else uses it keeps it.
+
+        :returns: what became of it, for people; empty where there was none, or it is in use.
+        """
         try:
             with engine_errors(f"remove the image {name}"):
                 self.client.api.remove_image(name, noprune=False)
         except EngineError:
-            return False
-        return True
+            return ""
+        return f"the image {name} was removed"

@@ -6,12 +6,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
+from .errors import engine_errors
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+CREATED = "created"
 RUNNING = "running"
 EXITED = "exited"
+SECOND = 1_000_000_000
+# What never happened, in the engine's words: 0001-01-01T00:00:00Z.
+NEVER = 0
+TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)?")
+
+
+def parse_time(text: str) -> int:
+    """Return a time of the engine (RFC 3339) in nanoseconds since 1970; :data:`NEVER` for none.
+
+    The engine leaves out zeros at the end, so its times do not sort as text.
+    """
+    found = TIME.match(text)
+    if found is None:
+        return NEVER
+    zone = (found[3] or "Z").replace("Z", "+00:00")
+    moment = datetime.fromisoformat(f"{found[1]}{zone}").astimezone(UTC)
+    return max(NEVER, int(moment.timestamp()) * SECOND + int(f"{found[2] or '0':0<9}"))
 
 
 @dataclass(frozen=True)
@@ -19,16 +44,19 @@ class Container:
     """What ``GET /containers/ID/json`` says (Engine API 1.41).
 
     ``ports`` maps a container's port, such as ``8080/tcp``, to the host's ports. ``health`` is
-    empty where no health check is defined. ``created`` and ``started``
-    sort by time, as text.
+    empty where no health check is defined. ``created``, ``started`` and ``finished`` are
+    nanoseconds since 1970, :data:`NEVER` for what has not happened. ``restart`` is the restart
+    policy as the CLI writes it: ``no``, ``always``, ``unless-stopped`` or ``on-failure:3``.
     """
 
     id: str
     name: str
     image_id: str
     status: str
-    created: str = ""
-    started: str = ""
+    created: int = NEVER
+    started: int = NEVER
+    finished: int = NEVER
+    restart: str = "no"
     image: str = ""
     health: str = ""
     exit_code: int = 0
@@ -42,6 +70,11 @@ class Container:
     def running(self) -> bool:
         """Whether it runs and is not about to be started anew."""
         return self.status == RUNNING
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs, or the engine is about to start it anew."""
+        return self.status in {RUNNING, "paused", "restarting"}
 
     @property
     def checked(self) -> bool:
@@ -64,14 +97,17 @@ def container_of(attributes: Mapping[str, Any]) -> Container:
     state = attributes.get("State") or {}
     config = attributes.get("Config") or {}
     network = attributes.get("NetworkSettings") or {}
+    host = attributes.get("HostConfig") or {}
     health = state.get("Health") or {}
     return Container(
         id=attributes["Id"],
         name=attributes["Name"].lstrip("/"),
         image_id=attributes.get("Image", ""),
         status=state.get("Status", ""),
-        created=attributes.get("Created", ""),
-        started=state.get("StartedAt", ""),
+        created=parse_time(attributes.get("Created") or ""),
+        started=parse_time(state.get("StartedAt") or ""),
+        finished=parse_time(state.get("FinishedAt") or ""),
+        restart=_restart(host.get("RestartPolicy") or {}),
         image=config.get("Image", ""),
         # An engine says "none" of a container whose image's check was switched off.
         health="" if health.get("Status") == "none" else health.get("Status", ""),
@@ -85,6 +121,21 @@ def container_of(attributes: Mapping[str, Any]) -> Container:
             for name, values in (network.get("Networks") or {}).items()
         },
     )
+
+
+def inspect(client: DockerClient, container_id: str, name: str = "") -> Container:
+    """Ask the engine for a container by its id or name.
+
+    :param name: what to call it in a message.
+    :raises Missing: there is none.
+    """
+    with engine_errors(f"inspect the container {name or container_id[:12]}"):
+        return container_of(client.api.inspect_container(container_id))
+
+
+def _restart(policy: Mapping[str, Any]) -> str:
+    name, most = policy.get("Name") or "no", policy.get("MaximumRetryCount") or 0
+    return f"{name}:{most}" if most else name
 
 
 def _ports(published: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
