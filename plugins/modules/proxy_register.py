@@ -69,6 +69,7 @@ options:
   url:
     description:
       - Where the traffic shall go. O(state=present) needs this or O(urls).
+      - With O(peers) and O(state=absent), an address of the host that leaves the route.
     type: str
   urls:
     description:
@@ -76,6 +77,19 @@ options:
         step, and their order means nothing.
       - More than one needs a proxy that knows C(PUT /services/NAME), as that of this collection
         does.
+    type: list
+    elements: str
+  peers:
+    description:
+      - The hosts that serve O(service) beside this one, such as those of the play. Their addresses
+        stay on the route, and only those of the host of O(url) or O(urls) are replaced. So
+        C(serial) over a group with one route ends with all hosts serving.
+      - An address of any other host is refused before anything is changed.
+      - Hosts are compared by name, then by the addresses that the names resolve to. Two hosts of
+        the same address, such as V(127.0.0.1), are the same host. The host itself may be listed.
+      - With O(state=absent) only the addresses of the host of O(url) or O(urls) are taken off.
+      - If this is not set, everything on the route is replaced. If that is an address of another
+        host, a warning names it.
     type: list
     elements: str
   state:
@@ -193,6 +207,13 @@ EXAMPLES = r"""
     haproxy:
       socket: /run/haproxy/delivery.sock
 
+- name: Put this host on the route beside the other hosts of the play
+  immutable.delivery.proxy_register:
+    api_url: http://10.0.0.2:8000
+    service: demo
+    url: "http://{{ ansible_host }}:8080"
+    peers: "{{ ansible_play_hosts_all | map('extract', hostvars, 'ansible_host') }}"
+
 - name: Take a service out of the proxy
   immutable.delivery.proxy_register:
     api_url: http://127.0.0.1:8000
@@ -248,15 +269,16 @@ steps:
   elements: dict
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.change import run
-from ..module_utils.errors import DeliveryError
-from ..module_utils.routers.base import Route
+from ..module_utils.errors import DeliveryError, enumerate_words
+from ..module_utils.routers.base import Route, normal
 from ..module_utils.routers.options import ROUTERS, change_of, router_specs
+from ..module_utils.routers.peers import Share
 from ..module_utils.routers.plan import REMOVE, SWITCH, where
 from ..module_utils.routers.routing import Drained, NotDrained
 from ..module_utils.wiring import fail, require_requests
@@ -272,6 +294,7 @@ def main() -> None:
             "service": {"type": "str", "required": True},
             "url": {"type": "str"},
             "urls": {"type": "list", "elements": "str"},
+            "peers": {"type": "list", "elements": "str"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "health_path": {"type": "str", "default": "/health"},
             "health_status": {"type": "list", "elements": "int", "default": []},
@@ -311,6 +334,8 @@ def register(
     """Make the change, then drain; return what the module documents."""
     change = change_of(params)
     outcome = run(change, check_mode=check_mode)
+    if params["peers"] is None:
+        warn_of_replaced(outcome.before.urls, change.wanted.urls, warn)
     values = outcome.result()
     switched = (SWITCH, REMOVE)
     values.update(
@@ -342,6 +367,19 @@ def register(
         {"step": "drain earlier targets", "seconds": round(drained.seconds, 3)},
     ]
     return values
+
+
+def warn_of_replaced(
+    before: Sequence[str], urls: Sequence[str], warn: Callable[[str], None]
+) -> None:
+    """Warn of each address of another host that is replaced."""
+    kept = {normal(url) for url in urls}
+    others = Share(urls, ()).foreign([url for url in before if normal(url) not in kept])
+    if urls and others:
+        warn(
+            f"{enumerate_words(others)}, of another host, is replaced on the route by "
+            f"{enumerate_words(urls)}; name that host in peers to keep it there"
+        )
 
 
 def report_left(

@@ -20,6 +20,7 @@ from .alb_options import alb_of, alb_spec
 from .base import Preparing, Router, checked_target, normal
 from .check import Check
 from .host_options import HOST_ROUTERS, Table, host_router_specs, router_from
+from .peers import Share
 from .plan import Wanted
 from .switch import RouteChange
 
@@ -50,6 +51,7 @@ def change_of(params: dict[str, Any]) -> RouteChange:
         raise DeliveryError("prove_fields needs prove_path, or nothing would be proved")
     check_paths(params, ("health_path", "prove_path"))
     router = router_of(params)
+    share = share_of(params)
     urls = targets_of(params)
     proof = proof_of(params, router) if urls else None
     wanted = Wanted(
@@ -59,7 +61,23 @@ def change_of(params: dict[str, Any]) -> RouteChange:
         persist=not router.durable,
         prepare=isinstance(router, Preparing),
     )
-    return RouteChange(router, wanted, health=health_of(params, urls), proof=proof)
+    return RouteChange(router, wanted, health=health_of(params, urls), proof=proof, share=share)
+
+
+def share_of(params: dict[str, Any]) -> Share | None:
+    """Return which part of the route the options are about; None for all of it.
+
+    :raises DeliveryError: nothing tells which host is the caller's own.
+    """
+    if params.get("peers") is None:
+        return None
+    own = targets_of({**params, "state": "present"}) if params["url"] or params["urls"] else ()
+    if not own:
+        raise DeliveryError(
+            "peers needs url or urls, which tell this host from its peers",
+            next_step="Give the address to take off the route.",
+        )
+    return Share(own, params["peers"])
 
 
 def targets_of(params: dict[str, Any]) -> tuple[str, ...]:

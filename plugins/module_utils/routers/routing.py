@@ -24,9 +24,12 @@ from ..signals import uninterrupted
 from .base import Overtaken, Particular, Preparing, Route, Router, RouterError, Timed, same_targets
 from .canary import CanaryRouter, Candidate, as_canary
 from .check import Check, Unproved
+from .peers import Share
 from .plan import where
 from .trial import APART, Trial
 
+# How often a write is tried again because a peer changed its own part of the route meanwhile.
+TRIES = 5
 DRAIN_PACE = Pace(interval=0.5, first=0.0)
 Back = Callable[[], Sequence[str]]
 
@@ -57,6 +60,8 @@ class Routing:
     :param required: whether it is a failure that the router cannot be reached.
     :param tried: the proof as clients ask that ask for the candidate.
     :param serves: asked through the router after an undo, and by ``ask`` if there is no proof.
+    :param share: which part of the route is ours, if several hosts serve it. Then all addresses
+        that are given or returned here are of our part, and the others' stay on the route.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Routing:
         required: bool = True,
         tried: Check | None = None,
         serves: Check | None = None,
+        share: Share | None = None,
     ) -> None:
         self.router = router
         self.service = service
@@ -75,6 +81,7 @@ class Routing:
         self.required = required
         self.tried = tried
         self.serves = serves
+        self.share = share
         self.away = ""
         # The route as it was last observed or written; the next write compares with it.
         self.seen: Route | None = None
@@ -88,6 +95,7 @@ class Routing:
 
         Returns None if the router is unreachable and not required; ``away`` then says why.
 
+        :raises ForeignAddress: the route leads to somebody who is no peer.
         :raises DeliveryError: the router gives no answer that can be used.
         """
         self.away = ""
@@ -98,7 +106,9 @@ class Routing:
                 raise
             self.away = error.message
             return None
-        return self.seen.urls
+        if self.share is not None:
+            self.share.check(self.seen)
+        return self.own(self.seen)
 
     def look(self) -> Route:
         """Return where the traffic goes; later writes still compare with what was seen before.
@@ -106,6 +116,17 @@ class Routing:
         :raises DeliveryError: the router gives no answer that can be used.
         """
         return self.router.observe(self.service)
+
+    def own(self, route: Route | None) -> tuple[str, ...]:
+        """Return our part of a route, which is all of it unless it is shared."""
+        urls = route.urls if route is not None else ()
+        return urls if self.share is None else self.share.own(urls)
+
+    def whole(self, route: Route | None, urls: Sequence[str]) -> tuple[str, ...]:
+        """Return what a route becomes once our part of it is *urls*."""
+        if self.share is None or route is None:
+            return tuple(urls)
+        return self.share.merge(route.urls, urls)
 
     def check_targets(self, urls: Sequence[str]) -> None:
         """Make sure that the router can have these addresses; it is not asked.
@@ -123,7 +144,7 @@ class Routing:
         check = self.proof or self.serves
         try:
             now = self.look()
-            if self.seen is not None and not same_targets(now.urls, self.seen.urls):
+            if self.seen is not None and not same_targets(self.own(now), self.own(self.seen)):
                 return f"somebody else changed the route: {where(now)}"
             return check.ask() if check is not None else ""
         except Interrupted:
@@ -171,7 +192,7 @@ class Routing:
                 state="The router was left as it is.",
                 next_step="See whether the new instances run and publish their port.",
             )
-        if not same_targets(self.compare(urls).urls, urls):
+        if not same_targets(self.own(self.compare(urls)), urls):
             self.prepare(urls, on_undo)
             self.write(urls, on_undo, back)
         if verify:
@@ -179,7 +200,7 @@ class Routing:
 
     def remove(self, on_undo: OnUndo) -> None:
         """Have the router forget the service; raises as ``switch`` does."""
-        if self.compare(()).urls:
+        if self.own(self.compare(())):
             self.write((), on_undo)
 
     def restore(self, back: Back) -> None:
@@ -193,7 +214,7 @@ class Routing:
     def prepare(self, urls: Sequence[str], on_undo: OnUndo) -> None:
         """Let a router that takes its time for it see *urls* healthy, without traffic."""
         if isinstance(self.router, Preparing):
-            self.router.prepare(self.service, urls, on_undo)
+            self.router.prepare(self.service, self.whole(self.seen, urls), on_undo)
 
     def compare(self, wanted: Sequence[str] | None = None) -> Route:
         """Return the route, which is what was last seen, or already what is wanted.
@@ -201,24 +222,25 @@ class Routing:
         :raises Overtaken: it is neither.
         """
         now = self.look()
-        if wanted is not None and same_targets(now.urls, wanted):
-            self.seen = now
-        elif self.seen is not None and not same_targets(now.urls, self.seen.urls):
+        own = self.own(now)
+        known = self.seen is None or same_targets(own, self.own(self.seen))
+        if not known and (wanted is None or not same_targets(own, wanted)):
             raise Overtaken(
                 f"somebody else was first: {where(now)}",
                 state="The router was left as it is.",
                 next_step=APART,
             )
+        self.seen = now
         return now
 
     def write(self, urls: tuple[str, ...], on_undo: OnUndo, back: Back | None = None) -> None:
-        """Write the route, none for no *urls*, and read it back; raises as ``switch`` does."""
+        """Write our part of the route, and read it back; raises as ``switch`` does."""
         before = self.compare()
         refused = False
         # No signal between the router's answer and the note of it.
         with uninterrupted():
             try:
-                self._tell(urls)
+                self._tell(urls, before)
             except Overtaken as error:
                 refused = True
                 raise error.with_state("The router was left as it is.") from error.__cause__
@@ -235,9 +257,9 @@ class Routing:
         :raises RouterError: the router confirmed a switch that it did not make.
         """
         now = self.look()
-        if same_targets(now.urls, urls):
+        if same_targets(self.own(now), urls):
             return now
-        if before is not None and same_targets(now.urls, before.urls):
+        if before is not None and same_targets(self.own(now), self.own(before)):
             raise RouterError(
                 f"the router confirmed the change, and yet {where(now)}",
                 next_step="Read the router's log.",
@@ -248,26 +270,39 @@ class Routing:
             next_step=APART,
         )
 
-    def _tell(self, urls: Sequence[str]) -> None:
+    def _tell(self, urls: Sequence[str], now: Route) -> None:
+        """Write our part beside what is others'; again while it is only theirs that changes."""
         self._told = tuple(urls)
-        if urls:
-            self.router.switch(self.service, urls)
-        else:
-            self.router.remove(self.service)
+        for left in reversed(range(TRIES)):
+            whole = self.whole(now, urls)
+            try:
+                if whole:
+                    self.router.switch(self.service, whole)
+                else:
+                    self.router.remove(self.service)
+            except Overtaken:
+                was, now = self.own(now), self.look()
+                if same_targets(self.own(now), urls):
+                    return
+                if self.share is None or not left or not same_targets(self.own(now), was):
+                    raise
+            else:
+                return
 
     def _go_back(self, before: Route, back: Back | None) -> None:
         """Undo a write, unless somebody else has written since, and verify what serves then."""
-        urls = before.urls if back is None else tuple(back())
+        was = self.own(before)
+        urls = was if back is None else tuple(back())
         now = self.look()
-        if not same_targets(now.urls, urls):
-            ours = (self._told, self.seen.urls if self.seen is not None else None)
-            if not any(one is not None and same_targets(now.urls, one) for one in ours):
+        if not same_targets(self.own(now), urls):
+            ours = (self._told, self.own(self.seen))
+            if not any(one is not None and same_targets(self.own(now), one) for one in ours):
                 raise Overtaken(f"left as it is, since somebody else changed it: {where(now)}")
-            if before.urls and not urls:
+            if was and not urls:
                 raise RouterError(f"nothing is left to go back to, so it was left: {where(now)}")
-            self._tell(urls)
+            self._tell(urls, now)
             now = self.look()
-            if not same_targets(now.urls, urls):
+            if not same_targets(self.own(now), urls):
                 what = enumerate_words(urls) or "the removal"
                 raise RouterError(f"the router did not take {what} back: {where(now)}")
         self.seen = now

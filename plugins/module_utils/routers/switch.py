@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ..change import OnUndo, Step
 from ..errors import DeliveryError
 from .base import Route, Router, same_targets
 from .check import Check
+from .peers import Share
 from .plan import PERSIST, PREPARE, PROVE, REMOVE, SWITCH, Wanted, plan, where
 from .routing import Drained, Routing
 
@@ -21,6 +23,7 @@ class RouteChange:
 
     :param health: for each address what is asked of it before it gets traffic.
     :param proof: asked through the router after the switch.
+    :param share: which part of the route *wanted* is about, if several hosts serve it.
     """
 
     def __init__(
@@ -31,12 +34,13 @@ class RouteChange:
         health: Mapping[str, Check] | None = None,
         proof: Check | None = None,
         serves: Check | None = None,
+        share: Share | None = None,
     ) -> None:
         self.router = router
         self.wanted = wanted
         self.health = health or {}
         self.proof = proof
-        self.routing = Routing(router, wanted.service, proof, serves=serves)
+        self.routing = Routing(router, wanted.service, proof, serves=serves, share=share)
 
     def observe(self) -> Route:
         """Ask the router, and what does not have traffic yet and shall get it, for its health.
@@ -60,7 +64,10 @@ class RouteChange:
 
     def plan(self, observed: Route) -> Sequence[Step]:
         """Return the steps."""
-        return plan(observed, self.wanted)
+        return plan(observed, replace(self.wanted, urls=self._whole(observed)))
+
+    def _whole(self, observed: Route) -> tuple[str, ...]:
+        return self.routing.whole(observed, self.wanted.urls)
 
     def apply(self, step: Step, on_undo: OnUndo) -> None:
         """Run one step."""
@@ -83,7 +90,7 @@ class RouteChange:
 
     def expected(self, observed: Route, steps: Sequence[Step]) -> str:
         """Show where it will go."""
-        return self.describe(Route(observed.service, self.wanted.urls) if steps else observed)
+        return self.describe(Route(observed.service, self._whole(observed)) if steps else observed)
 
     def prove(self) -> bool:
         """Ask through the router; return whether there was something to ask.
