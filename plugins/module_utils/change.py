@@ -11,11 +11,12 @@ idempotence is an empty plan. Undo, timing and signals are written here once, no
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from .errors import DeliveryError, sentence
+from .errors import DeliveryError, as_delivery_error, join_sentences
 from .signals import ignore_signals, signals_as_errors
 
 ObservedT = TypeVar("ObservedT")
@@ -24,7 +25,7 @@ Undo = Callable[[], object]
 
 
 class OnUndo(Protocol):
-    """Takes what undoes a step, and says in a few words what stands once that was done."""
+    """Takes what undoes a step, and says in a few words the state once that was done."""
 
     def __call__(self, undo: Undo, state: str = "") -> None:
         """Note *undo*, to be run if this step or a later one fails."""
@@ -51,13 +52,13 @@ class Change(Protocol[ObservedT]):
         """Read the real state; change nothing."""
 
     def plan(self, observed: ObservedT) -> Sequence[Step]:
-        """Return the steps from *observed* to what is wanted; pure."""
+        """Return the steps from *observed* to the desired state; pure."""
 
     def apply(self, step: Step, on_undo: OnUndo) -> None:
-        """Run one step; hand to *on_undo* what takes it back, as soon as there is something."""
+        """Run one step; hand to *on_undo* what undoes it, as soon as there is something."""
 
     def verify(self, observed: ObservedT, applied: Sequence[Step]) -> ObservedT:
-        """Observe again and raise where the result is not what was planned."""
+        """Observe again and raise if the result is not what was planned."""
 
     def describe(self, observed: ObservedT) -> str:
         """Show a state for diff mode; no secrets."""
@@ -68,13 +69,17 @@ class Change(Protocol[ObservedT]):
 
 @dataclass
 class Outcome(Generic[ObservedT]):
-    """What a run did. ``steps`` lists each planned step with its seconds (0 in check mode)."""
+    """What a run did. ``steps`` lists each planned step with its seconds (0 in check mode).
+
+    ``changed`` is also true if check mode planned a change; ``made`` only if one was made.
+    """
 
     changed: bool
     before: ObservedT
     after: ObservedT
     steps: list[dict[str, Any]]
     diff: dict[str, str]
+    made: bool = False
 
     def result(self) -> dict[str, Any]:
         """Return the part of a module's result that is the same for all modules."""
@@ -88,26 +93,32 @@ class _Noted:
     state: str
 
 
-def _undo_all(noted: list[_Noted]) -> str:
-    """Undo in reverse; return what stands then."""
+def _undo_all(noted: list[_Noted], error: DeliveryError) -> None:
+    """Undo in reverse; add to *error* what state that left, and what to do about it."""
     undone: list[str] = []
     failed: list[str] = []
+    steps: list[str] = []
     for note in reversed(noted):
         try:
             said = note.undo()
-        except Exception as error:  # an undo that fails must not keep the others from running
-            reason = sentence(str(error) or type(error).__name__)
-            failed.append(f"Could NOT take this step back: {sentence(note.step.summary)} {reason}")
+        except BaseException as raised:  # whatever it is, the other undos must run
+            reason = as_delivery_error(raised)
+            summary, why = note.step.summary, reason.message.rstrip(".")
+            failed += [f"Could not be rolled back: {summary} ({why}).", reason.state]
+            steps.append(reason.next_step)
         else:
             if not isinstance(said, str):
-                said = note.state or f"taken back: {note.step.summary}"
+                said = note.state or f"rolled back: {note.step.summary}"
             undone += [said] if said else []
     text = "; ".join(undone)
     # A name at the beginning, such as v24-1, stays as it is.
     if text.split(" ", 1)[0].isalpha():
         text = text[:1].upper() + text[1:]
-    parts = [f"{text}."] if text else []
-    return " ".join(parts + failed)
+    if noted:
+        error.with_state(join_sentences(text, *failed))
+    if failed:
+        by_hand = join_sentences(*steps) or "Fix by hand what could not be rolled back."
+        error.next_step = join_sentences(by_hand, error.next_step or "Then run this again.")
 
 
 def run(
@@ -119,17 +130,17 @@ def run(
     """Run *change* through its four moves.
 
     :raises DeliveryError: a move failed; what had been applied has been undone in reverse, and the
-        error says what was taken back and what was not. Other exceptions are undone likewise and
-        pass through.
+        error says what was rolled back and what was not. Any other exception becomes one.
     """
     with signals_as_errors():
         try:
             before = change.observe()
             plan = list(change.plan(before))
-        except DeliveryError as error:
+            diff = {"before": change.describe(before), "after": change.expected(before, plan)}
+        except BaseException as raised:
+            error = as_delivery_error(raised)
             error.state = error.state or "Nothing was changed."
-            raise
-        diff = {"before": change.describe(before), "after": change.expected(before, plan)}
+            raise error from _cause(raised)
         if check_mode or not plan:
             steps = [{"step": step.summary, "seconds": 0.0} for step in plan]
             return Outcome(bool(plan), before, before, steps, diff)
@@ -152,9 +163,39 @@ def run(
                 # that comes later neither breaks an undo off nor takes a finished change for a
                 # failed one.
                 ignore_signals()
-        except BaseException as error:
-            state = _undo_all(undos)
-            if isinstance(error, DeliveryError) and state:
-                raise error.with_state(state) from error.__cause__
-            raise
-        return Outcome(True, before, after, done, diff)
+        except BaseException as raised:
+            error = as_delivery_error(raised)
+            _undo_all(undos, error)
+            error.state = error.state or _progress(plan, len(done))
+            raise error from _cause(raised)
+        return Outcome(True, before, after, done, diff, made=True)
+
+
+def _cause(raised: BaseException) -> BaseException | None:
+    return raised.__cause__ if isinstance(raised, DeliveryError) else raised
+
+
+def _progress(plan: Sequence[Step], done: int) -> str:
+    """Say how far a change came of which nothing can be undone."""
+    parts = []
+    if done:
+        parts.append(f"Done: {'; '.join(step.summary for step in plan[:done])}.")
+    if done < len(plan):
+        parts.append(f"Not completed: {plan[done].summary}.")
+    return " ".join(parts)
+
+
+@contextmanager
+def after(outcome: Outcome[Any], state: str = "The change itself was made.") -> Iterator[None]:
+    """Let a failure of what follows a change say that the change was made.
+
+    :raises DeliveryError: the block failed.
+    """
+    try:
+        yield
+    except BaseException as raised:
+        error = as_delivery_error(raised)
+        if outcome.made:
+            error.with_state(state)
+        error.state = error.state or "Nothing was changed."
+        raise error from _cause(raised)

@@ -2,17 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is the same in every module's ``main``: run the change, hand over its result or error."""
+"""What is the same in every module's ``main``: run the change, return its result or failure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ansible.module_utils.basic import missing_required_lib
 
-from .change import Change, Outcome, run
-from .errors import DeliveryError
+from .change import Change, Outcome, after, run
+from .errors import Unexpected, as_delivery_error
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -21,7 +21,7 @@ ObservedT = TypeVar("ObservedT")
 
 
 def require_requests(module: AnsibleModule) -> None:
-    """Fail with the library's name where requests is not installed."""
+    """Fail with the library's name if requests is not installed."""
     # Here, because a module that asks nobody starts in two thirds of the time without it.
     from . import http
 
@@ -29,7 +29,7 @@ def require_requests(module: AnsibleModule) -> None:
 
 
 def require_library(module: AnsibleModule, name: str, import_error: str | None) -> None:
-    """Fail with the library's name where its guarded import went wrong."""
+    """Fail with the library's name if its guarded import failed."""
     if import_error is not None:
         module.fail_json(msg=missing_required_lib(name), exception=import_error)
 
@@ -39,21 +39,37 @@ def hand_over(
     make: Callable[[], Change[ObservedT]],
     result: Callable[[Outcome[ObservedT]], dict[str, Any]],
 ) -> None:
-    """Make the change, run it, and end the module with its result or its error.
+    """Make the change, run it, and end the module with its result or its failure."""
 
-    A failure carries ``kind``, ``state`` and ``next_step`` beside ``msg``, so that a play can act
-    on them.
-    """
-    try:
+    def work() -> dict[str, Any]:
         outcome = run(make(), check_mode=module.check_mode)
-        values = outcome.result()
-        values.update(result(outcome))
-    except DeliveryError as error:
+        with after(outcome):
+            return {**outcome.result(), **result(outcome)}
+
+    end_with(module, work)
+
+
+def end_with(module: AnsibleModule, work: Callable[[], Mapping[str, Any]]) -> None:
+    """End the module with what *work* returns, or with its failure."""
+    try:
+        values = work()
+    except (Exception, KeyboardInterrupt) as error:
         fail(module, error)
     else:
         module.exit_json(**values)
 
 
-def fail(module: AnsibleModule, error: DeliveryError) -> None:
-    """End the module with *error*, as ``hand_over`` does."""
-    module.fail_json(msg=str(error), kind=error.kind, state=error.state, next_step=error.next_step)
+def fail(module: AnsibleModule, failure: BaseException | Mapping[str, Any], **more: Any) -> None:
+    """End the module with a failure: every module that fails ends here.
+
+    It returns ``msg, kind, state, next_step, log``, so that a play can act on them.
+
+    :param failure: an exception, or what :meth:`DeliveryError.result` made of one.
+    :param more: what else the module returns.
+    """
+    if isinstance(failure, BaseException):
+        error = as_delivery_error(failure)
+        if isinstance(error, Unexpected):
+            more["exception"] = error.traceback
+        failure = error.result()
+    module.fail_json(**{**more, **failure})

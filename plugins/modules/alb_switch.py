@@ -303,11 +303,10 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 from ..module_utils.alb.client import Balancer
 from ..module_utils.alb.options import listener_of, proof_of, wanted_of
 from ..module_utils.alb.report import rules_of
-from ..module_utils.alb.roles import roles_of
+from ..module_utils.alb.roles import Listener, roles_of
 from ..module_utils.alb.switch import ListenerChange
-from ..module_utils.change import run
-from ..module_utils.errors import DeliveryError
-from ..module_utils.wiring import require_requests
+from ..module_utils.change import Outcome, after, run
+from ..module_utils.wiring import fail, require_requests
 
 
 def main() -> None:
@@ -361,14 +360,8 @@ def main() -> None:
             proof=proof,
         )
         values = switch(change, module.check_mode)
-    except DeliveryError as error:
-        module.fail_json(
-            msg=str(error),
-            kind=error.kind,
-            state=error.state,
-            next_step=error.next_step,
-            api_calls=balancer.calls if balancer else 0,
-        )
+    except Exception as error:
+        fail(module, error, api_calls=balancer.calls if balancer else 0)
     else:
         module.exit_json(**values)
 
@@ -376,15 +369,18 @@ def main() -> None:
 def switch(change: ListenerChange, check_mode: bool) -> dict[str, Any]:
     """Make the change; return what the module documents."""
     outcome = run(change, check_mode=check_mode)
+    with after(outcome):
+        return result(change, outcome, check_mode)
+
+
+def result(change: ListenerChange, outcome: Outcome[Listener], check_mode: bool) -> dict[str, Any]:
+    """Return what the module documents; prove what needed no change."""
     proved = outcome.changed and change.proof is not None and not check_mode
     seen = outcome.after
     if check_mode:
         seen = change.foreseen(seen)
     elif not outcome.changed:
-        try:
-            proved = change.prove()
-        except DeliveryError as error:
-            raise error.with_state("Nothing was changed.") from error
+        proved = change.prove()
     roles = roles_of(seen)
     return {
         **outcome.result(),

@@ -364,8 +364,7 @@ from ..module_utils.compose.options import ROUTER_OPTIONS, ROUTER_SPECS
 from ..module_utils.compose.session import redeploy
 from ..module_utils.engine.client import DOCKER_IMPORT_ERROR
 from ..module_utils.engine.options import ENGINE_OPTIONS, REQUIRED_TOGETHER
-from ..module_utils.errors import DeliveryError
-from ..module_utils.wiring import fail, require_library, require_requests
+from ..module_utils.wiring import end_with, require_library, require_requests
 
 
 def main() -> None:
@@ -410,12 +409,7 @@ def main() -> None:
     require_requests(module)
     require_library(module, "docker", DOCKER_IMPORT_ERROR)
     hide(module)
-    try:
-        values = redeploy(module.params, module.check_mode, module.warn)
-    except DeliveryError as error:
-        fail(module, error)
-    else:
-        module.exit_json(**values)
+    end_with(module, lambda: redeploy(module.params, module.check_mode, module.warn))
 
 
 def hide(module: AnsibleModule) -> None:

@@ -135,11 +135,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.change import Outcome, run
+from ..module_utils.change import Outcome, after, run
 from ..module_utils.errors import DeliveryError
 from ..module_utils.identity import ProcessId
 from ..module_utils.lock import Lock, LockChange, Observed, State
-from ..module_utils.wiring import fail
+from ..module_utils.wiring import end_with
 
 
 def main() -> None:
@@ -156,14 +156,15 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    try:
+
+    def work() -> dict[str, Any]:
         change = change_of(params)
         outcome = run(change, check_mode=module.check_mode)
-    except DeliveryError as error:
-        fail(module, error)
-    else:
-        warn(module, change, outcome)
-        module.exit_json(**outcome.result(), **values_of(params, outcome))
+        with after(outcome):
+            warn(module, change, outcome)
+            return {**outcome.result(), **values_of(params, outcome)}
+
+    end_with(module, work)
 
 
 def change_of(params: dict[str, Any]) -> LockChange:

@@ -119,7 +119,7 @@ from ..module_utils.deadline import Deadline
 from ..module_utils.errors import DeliveryError
 from ..module_utils.http import Http
 from ..module_utils.probe import Expectation, as_text, wait_healthy
-from ..module_utils.wiring import fail, require_requests
+from ..module_utils.wiring import end_with, require_requests
 
 CHECK_SPEC: dict[str, Any] = {
     "path": {"type": "str", "required": True},
@@ -180,12 +180,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     require_requests(module)
-    try:
-        values = probe(module.params)
-    except DeliveryError as error:
-        fail(module, error)
-    else:
-        module.exit_json(**values)
+    end_with(module, lambda: probe(module.params))
 
 
 if __name__ == "__main__":

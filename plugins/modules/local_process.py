@@ -90,11 +90,6 @@ options:
       - The seconds that it may take to end after SIGTERM, before it is killed.
     type: float
     default: 20
-  log_lines:
-    description:
-      - How many of the last lines of its log to return where it does not start.
-    type: int
-    default: 20
 seealso:
   - module: immutable.delivery.local_process_prune
 """
@@ -143,7 +138,7 @@ started_at:
   description: When it was started last (ISO 8601, UTC); null where that is not known.
   returned: success
   type: str
-log:
+log_path:
   description: The path of its log.
   returned: always
   type: str
@@ -153,9 +148,9 @@ exit_code:
       that ended it; null where it did not end, or not as a child of this task.
   returned: always
   type: int
-log_tail:
+log:
   description: The last lines that it logged, with the values of O(environment) hidden.
-  returned: when it ended before it was ready, or was not ready in time
+  returned: failure
   type: list
   elements: str
 steps:
@@ -170,7 +165,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.change import Outcome, run
+from ..module_utils.change import Outcome, after, run
 from ..module_utils.errors import DeliveryError
 from ..module_utils.process.changes import ProcessChange
 from ..module_utils.process.plan import Seen, Wanted
@@ -196,30 +191,22 @@ def main() -> None:
             "restart": {"type": "bool", "default": False},
             "ready_timeout": {"type": "float", "default": 20.0},
             "stop_timeout": {"type": "float", "default": 20.0},
-            "log_lines": {"type": "int", "default": 20},
         },
         supports_check_mode=True,
     )
     params = module.params
     environment = hide(module)
-    log = str(Path(params["dir"]) / LOG)
+    log_path = str(Path(params["dir"]) / LOG)
     try:
         change = change_of(params, environment, module)
         outcome = run(change, check_mode=module.check_mode)
-    except ProcessFailed as error:
-        module.fail_json(
-            msg=str(error),
-            kind=error.kind,
-            state=error.state,
-            next_step=error.next_step,
-            exit_code=error.exit_code,
-            log_tail=error.log_tail,
-            log=log,
-        )
-    except DeliveryError as error:
-        fail(module, error)
+        with after(outcome):
+            values = {**outcome.result(), **values_of(params, outcome, log_path)}
+    except Exception as error:
+        exit_code = error.exit_code if isinstance(error, ProcessFailed) else None
+        fail(module, error, exit_code=exit_code, log_path=log_path)
     else:
-        module.exit_json(**outcome.result(), **values_of(params, outcome, log))
+        module.exit_json(**values)
 
 
 def hide(module: AnsibleModule) -> dict[str, str]:
@@ -257,7 +244,7 @@ def change_of(
         raise DeliveryError("neither argv nor environment can carry a NUL character")
     if any(not name or "=" in name for name in environment):
         raise DeliveryError("environment has a variable whose name is empty or has a =")
-    for name in ("ready_timeout", "stop_timeout", "log_lines"):
+    for name in ("ready_timeout", "stop_timeout"):
         if not 0 <= params[name] < float("inf"):
             raise DeliveryError(f"{name} must not be less than 0, nor endless")
     folder = Path(params["dir"]).absolute()
@@ -268,13 +255,12 @@ def change_of(
         environment=environment,
         cwd=Path(params["cwd"]).absolute() if params["cwd"] else folder,
         ready_timeout=params["ready_timeout"],
-        log_lines=params["log_lines"],
     )
     wanted = Wanted(params["name"], params["state"], params["restart"])
     return ProcessChange(program, wanted, params["stop_timeout"], module.warn)
 
 
-def values_of(params: dict[str, Any], outcome: Outcome[Seen], log: str) -> dict[str, Any]:
+def values_of(params: dict[str, Any], outcome: Outcome[Seen], log_path: str) -> dict[str, Any]:
     """Return what the module documents, beside what all modules return."""
     seen = outcome.after
     return {
@@ -283,7 +269,7 @@ def values_of(params: dict[str, Any], outcome: Outcome[Seen], log: str) -> dict[
         "pid": seen.pid if seen.running else None,
         "url": seen.url if seen.running else None,
         "started_at": seen.started_at,
-        "log": log,
+        "log_path": log_path,
         "exit_code": None,
     }
 

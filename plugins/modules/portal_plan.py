@@ -147,7 +147,7 @@ from ..module_utils.portal.release import Live, plan_release, read_version
 from ..module_utils.routers.base import Router
 from ..module_utils.routers.options import ROUTERS, router_of, router_specs
 from ..module_utils.routers.plan import where
-from ..module_utils.wiring import fail, require_requests
+from ..module_utils.wiring import end_with, require_requests
 
 
 def observe(params: dict[str, Any], router: Router) -> Live:
@@ -216,16 +216,15 @@ def main() -> None:
     )
     require_requests(module)
     params = module.params
-    try:
+
+    def work() -> dict[str, Any]:
         router = router_of(params)
         live = observe(params, router)
         stages = plan_release(live, params["version"])
-        entrance = router.entrance(params["service"])
-    except DeliveryError as error:
-        fail(module, error)
-    else:
         values = result(live, stages, params["version"], module.check_mode)
-        module.exit_json(**values, entrance=entrance)
+        return {**values, "entrance": router.entrance(params["service"])}
+
+    end_with(module, work)
 
 
 if __name__ == "__main__":

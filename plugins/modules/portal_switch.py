@@ -184,7 +184,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.change import Outcome, run
+from ..module_utils.change import Outcome, after, run
 from ..module_utils.errors import DeliveryError
 from ..module_utils.http import check_url
 from ..module_utils.portal.exporting import ExportChange
@@ -195,7 +195,7 @@ from ..module_utils.portal.plan import ExportWanted, ImportWanted
 from ..module_utils.routers.base import Route, same_targets
 from ..module_utils.routers.options import ROUTERS, change_of, router_specs
 from ..module_utils.routers.plan import where
-from ..module_utils.wiring import fail, require_requests
+from ..module_utils.wiring import end_with, require_requests
 
 ROUTER_SECONDS = 30.0
 
@@ -284,7 +284,8 @@ def switch(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
                 raise
             number += 1
         else:
-            return result(outcome, number)
+            with after(outcome):
+                return result(outcome, number)
 
 
 def result(outcome: Outcome[Handover[Route]], number: int) -> dict[str, Any]:
@@ -332,12 +333,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     require_requests(module)
-    try:
-        values = switch(module.params, module.check_mode)
-    except DeliveryError as error:
-        fail(module, error)
-    else:
-        module.exit_json(**values)
+    end_with(module, lambda: switch(module.params, module.check_mode))
 
 
 if __name__ == "__main__":

@@ -173,8 +173,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.change import run
-from ..module_utils.errors import DeliveryError
+from ..module_utils.change import after, run
 from ..module_utils.given import check_least, check_paths, check_seconds
 from ..module_utils.probe import Expectation
 from ..module_utils.routers.base import checked_target
@@ -184,7 +183,7 @@ from ..module_utils.routers.host_options import host_router_specs
 from ..module_utils.routers.options import health_of, http_to, router_of
 from ..module_utils.routers.routing import Routing
 from ..module_utils.routers.trial import TrialChange
-from ..module_utils.wiring import fail, require_requests
+from ..module_utils.wiring import end_with, require_requests
 
 # Those that have options of their own are those that can have a candidate.
 ROUTERS = host_router_specs()
@@ -249,12 +248,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     require_requests(module)
-    try:
-        values = tried(module)
-    except DeliveryError as error:
-        fail(module, error)
-    else:
-        module.exit_json(**values)
+    end_with(module, lambda: tried(module))
 
 
 def tried(module: AnsibleModule) -> dict[str, Any]:
@@ -263,9 +257,10 @@ def tried(module: AnsibleModule) -> dict[str, Any]:
     change = change_of(params)
     outcome = run(change, check_mode=module.check_mode)
     drained = None
-    if outcome.changed and not module.check_mode and outcome.before.candidate is not None:
+    if outcome.made and outcome.before.candidate is not None:
         former = Routing(change.router, params["service"])
-        drained = former.drain(params["drain_timeout"]).drained
+        with after(outcome):
+            drained = former.drain(params["drain_timeout"]).drained
         if not drained:
             module.warn("requests may be left on the former candidate")
     having = outcome.after.candidate

@@ -274,14 +274,15 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.change import run
+from ..module_utils.change import Outcome, after, run
 from ..module_utils.errors import DeliveryError, enumerate_words
 from ..module_utils.routers.base import Route, normal
 from ..module_utils.routers.options import ROUTERS, change_of, router_specs
 from ..module_utils.routers.peers import Share
 from ..module_utils.routers.plan import REMOVE, SWITCH, where
 from ..module_utils.routers.routing import Drained, NotDrained
-from ..module_utils.wiring import fail, require_requests
+from ..module_utils.routers.switch import RouteChange
+from ..module_utils.wiring import end_with, require_requests
 
 
 def main() -> None:
@@ -320,12 +321,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     require_requests(module)
-    try:
-        values = register(module.params, module.check_mode, module.warn)
-    except DeliveryError as error:
-        fail(module, error)
-    else:
-        module.exit_json(**values)
+    end_with(module, lambda: register(module.params, module.check_mode, module.warn))
 
 
 def register(
@@ -336,6 +332,18 @@ def register(
     outcome = run(change, check_mode=check_mode)
     if params["peers"] is None:
         warn_of_replaced(outcome.before.urls, change.wanted.urls, warn)
+    with after(outcome, f"The switch was made: {where(outcome.after)}."):
+        return finish(change, outcome, params, check_mode, warn)
+
+
+def finish(
+    change: RouteChange,
+    outcome: Outcome[Route],
+    params: dict[str, Any],
+    check_mode: bool,
+    warn: Callable[[str], None],
+) -> dict[str, Any]:
+    """Drain, and return what the module documents."""
     values = outcome.result()
     switched = (SWITCH, REMOVE)
     values.update(
@@ -360,7 +368,7 @@ def register(
         except DeliveryError as error:
             raise error.with_state(f"Nothing was changed: {where(outcome.after)}.") from error
     drained = change.drain(params["drain_timeout"])
-    report_left(drained, params, outcome.after, warn)
+    report_left(drained, params, warn)
     values.update(drained=drained.drained, in_flight=drained.in_flight)
     values["steps"] = [
         *outcome.steps,
@@ -382,9 +390,7 @@ def warn_of_replaced(
         )
 
 
-def report_left(
-    drained: Drained, params: dict[str, Any], route: Route, warn: Callable[[str], None]
-) -> None:
+def report_left(drained: Drained, params: dict[str, Any], warn: Callable[[str], None]) -> None:
     """Fail or warn where requests may be left on an earlier target.
 
     :raises NotDrained: ``drain_required`` was given.
@@ -409,7 +415,6 @@ def report_left(
     if params["drain_required"]:
         raise NotDrained(
             text,
-            state=f"The switch stands: {where(route)}.",
             next_step="Keep the earlier version until they have ended, or run this again.",
         )
     # Who gave no time to wait knows that requests may be left.

@@ -381,7 +381,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.engine.client import DOCKER_IMPORT_ERROR
-from ..module_utils.errors import DeliveryError
+from ..module_utils.errors import summarize
 from ..module_utils.service.finish import Delivered, deliver
 from ..module_utils.service.options import SEVERAL, deploy_of, each_of, hidden_in
 from ..module_utils.service.several import all_of
@@ -409,7 +409,7 @@ def main() -> None:
 
     try:
         results = all_of(deploy, each_of(module.params), module.params["parallel"])
-    except DeliveryError as error:
+    except Exception as error:
         fail(module, error)
     else:
         finish(module, results)
@@ -430,11 +430,8 @@ def finish(module: AnsibleModule, results: list[dict[str, Any]]) -> None:
         values["diff"] = {
             side: "".join(diff[side] for diff in diffs) for side in ("before", "after")
         }
-        if failures:
-            values.update({name: failures[0][name] for name in ("kind", "state", "next_step")})
-            values["msg"] = " ".join(f"{one['name']}: {one['msg']}" for one in failures)
     if failures:
-        module.fail_json(**values)
+        fail(module, summarize(failures, len(results)), **values)
     module.exit_json(**values)
 
 

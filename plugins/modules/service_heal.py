@@ -196,7 +196,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.engine.client import DOCKER_IMPORT_ERROR
 from ..module_utils.engine.options import REQUIRED_TOGETHER
-from ..module_utils.errors import DeliveryError
+from ..module_utils.errors import summarize
 from ..module_utils.service.heal_options import OPTIONS, Repair
 from ..module_utils.service.options import ROUTER_REQUIRED_IF
 from ..module_utils.wiring import fail, require_library, require_requests
@@ -214,7 +214,7 @@ def main() -> None:
     require_library(module, "docker", DOCKER_IMPORT_ERROR)
     try:
         results = Repair(module.params, module.check_mode).run()
-    except DeliveryError as error:
+    except Exception as error:
         fail(module, error)
     else:
         finish(module, results)
@@ -233,9 +233,7 @@ def finish(module: AnsibleModule, results: list[dict[str, Any]]) -> None:
             module.warn(one["left_alone"])
     failures = [one for one in results if one["failed"]]
     if failures:
-        values.update({name: failures[0][name] for name in ("kind", "state", "next_step")})
-        values["msg"] = " ".join(f"{one['name']}: {one['msg']}" for one in failures)
-        module.fail_json(**values)
+        fail(module, summarize(failures, len(results)), **values)
     module.exit_json(**values)
 
 

@@ -374,6 +374,7 @@ from ..module_utils.traffic.control import Observed, ProbeChange, make_report
 from ..module_utils.traffic.folder import Folder
 from ..module_utils.traffic.report import verdict
 from ..module_utils.traffic.settings import Settings, Writes
+from ..module_utils.wiring import fail
 
 WRITES_SPEC: dict[str, Any] = {
     "path": {"type": "str", "required": True},
@@ -511,14 +512,8 @@ def main() -> None:
                     state="The probe still runs." if seen.running else "The probe has ended.",
                     next_step=f"The report has the details; the probe's files are in {folder.path}",
                 )
-    except DeliveryError as error:
-        module.fail_json(
-            msg=str(error),
-            kind=error.kind,
-            state=error.state,
-            next_step=error.next_step,
-            **values,
-        )
+    except Exception as error:
+        fail(module, error, **values)
     module.exit_json(**values)
 
 

@@ -114,7 +114,7 @@ def test_a_project_that_is_no_good_is_removed_and_the_traffic_stays(
         stage.write(both(image, "v2", environment={"MODE": mode}))
         with traffic(f"{proxy.url}/{stage.name}.web/1") as seen:
             failed = stage.refused()
-        assert words in failed["msg"]
+        assert words in "\n".join([failed["msg"], *failed["log"]])
         assert f"{stage.name}-green was removed" in failed["state"]
         assert (everything(stage), seen.lost) == (before, [])
         # The one that is no good is switched first, and back.

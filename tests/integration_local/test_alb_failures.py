@@ -221,7 +221,7 @@ def test_an_undo_that_fails_too_is_not_passed_over(moto: Moto) -> None:
     at, wanted, calls = prepared(moto, "promotion")
     moto.reset_calls(Fault(calls, times=3))
     result = switch(at, *wanted)
-    assert "Could NOT take this step back" in result["state"]
+    assert "Could not be rolled back" in result["state"]
     # Whoever runs it again gets on from there.
     moto.reset_calls()
     good(switch(at, *wanted))

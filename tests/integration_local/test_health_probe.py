@@ -37,16 +37,23 @@ def test_a_server_is_waited_for_until_it_is_the_one_that_is_meant(tmp_path: Path
     assert {(seen.method, seen.headers["Host"]) for seen in server.seen} == {("GET", "api.example")}
 
 
+FIX = "Nothing was changed. Fix the cause, then run this again."
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         (
             {"timeout": 0},
-            "/health did not answer as healthy within 0 s: status 503. See that server's own log.",
+            "/health did not answer as healthy within 0 s: status 503. Nothing was changed. "
+            "See that server's own log.",
         ),
-        ({"count": 0}, "count must be at least 1, not 0."),
-        ({"checks": []}, "checks is empty, so nothing would be proved."),
-        ({"checks": [{"path": "health"}]}, "a check's path must begin with a slash: health."),
+        ({"count": 0}, "count must be at least 1, not 0. " + FIX),
+        ({"checks": []}, "checks is empty, so nothing would be proved. " + FIX),
+        (
+            {"checks": [{"path": "health"}]},
+            "a check's path must begin with a slash: health. " + FIX,
+        ),
     ],
 )
 def test_what_is_wrong_is_told(tmp_path: Path, options: dict[str, Any], told: str) -> None:
@@ -71,5 +78,5 @@ def test_in_a_play_it_changes_nothing_and_its_failure_is_one_sentence() -> None:
     assert not played.task("up").failed, played.output
     assert played.task("nobody").msg == (
         f"{nobody}/health did not answer as healthy within 0 s: {nobody} cannot be reached: "
-        "Connection refused. See that server's own log."
+        "Connection refused. Nothing was changed. See that server's own log."
     )

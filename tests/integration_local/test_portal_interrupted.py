@@ -161,7 +161,7 @@ def test_a_second_signal_does_not_hurry_the_giving_back(
             running.process.send_signal(number)
         second.opened.set()
         ended = running.end()
-    assert ended.result["msg"] == "interrupted by SIGTERM. The lock is given back."
+    assert ended.result["msg"] == "interrupted by SIGTERM. The lock is given back. Run this again."
     assert not portal.locked()
 
 
@@ -195,7 +195,7 @@ def test_an_import_that_is_interrupted_says_that_it_may_go_on(
         ended = running.end()
         gate.opened.set()
     assert ended.result["msg"] == (
-        "interrupted by SIGTERM. The portal may go on importing all the same."
+        "interrupted by SIGTERM. The portal may go on importing all the same. Run this again."
     )
     eventually(lambda: not portal.locked(), "the import that goes on to end")
 

@@ -134,7 +134,8 @@ def test_an_unreachable_portal(tmp_path: Path) -> None:
     with refusing() as url:
         ended = export(tmp_path, url, tmp_path / "archive", host_header=None)
     assert ended.result["msg"] == (
-        f"{url} cannot be reached: Connection refused. Check the address, and that the server runs."
+        f"{url} cannot be reached: Connection refused. Nothing was changed. "
+        "Check the address, and that the server runs."
     )
     assert not (tmp_path / "archive").exists()
 

@@ -243,7 +243,7 @@ def test_a_router_that_is_gone_after_the_switch_keeps_both_sides_read_only(pair:
 
     pair.spoil(pair.router_front, leave)
     text = failed(pair.run(), "failed")
-    assert "Could NOT take this step back: send portal to" in text
+    assert "Could not be rolled back: send portal to" in text
     assert text.count("stays read-only until its lock lapses by itself, at 20") == 2
     assert (pair.live.locked(), pair.candidate.locked()) == (True, True)
     unlock(pair.live)

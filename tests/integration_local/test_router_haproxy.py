@@ -254,7 +254,7 @@ def test_away_before_and_in_the_middle_of_a_switch(
         send_to(router, green)
     text = str(raised.value)
     assert "HAProxy does not listen at" in text
-    assert "Could NOT take this step back" in text
+    assert "Could not be rolled back" in text
     assert server.map.read_bytes() == before
     with pytest.raises(RouterError, match="Nothing was changed"):
         send_to(server.router(), green)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..deadline import Deadline, Pace, wait_for
-from ..errors import DeliveryError, TimeoutExceeded, enumerate_words
+from ..errors import LOG_LINES, DeliveryError, TimeoutExceeded, cut_log, enumerate_words
 from .containers import last_exit
 from .errors import Missing, engine_errors
 from .inspect import EXITED, Container, inspect
@@ -24,8 +24,6 @@ SOAK_PACE = Pace(interval=0.5, first=0.0)
 # So many bad answers in a row, half a second apart, are no accident.
 PATIENCE = 3
 LAST_ANSWER = 60.0
-LOG_LINES = 20
-LINE_LENGTH = 300
 # The seconds that one without a health check must have run: many end right after their start.
 STEADY = 1.0
 # One that waits for another by ending and being started again gets this many tries.
@@ -37,10 +35,6 @@ class ContainerFailed(DeliveryError):
     """A container ended, or its health check failed. ``log`` has its last lines."""
 
     kind = "container"
-
-    def __init__(self, message: str, log: Sequence[str] = (), **more: str) -> None:
-        super().__init__(message, **more)
-        self.log = list(log)
 
 
 def last_lines(
@@ -60,7 +54,7 @@ def last_lines(
     shown = text.decode(errors="replace")
     for secret in hidden:
         shown = shown.replace(secret, HIDDEN)
-    return [line.rstrip()[:LINE_LENGTH] for line in shown.splitlines() if line.strip()]
+    return cut_log(shown.splitlines())
 
 
 def wait_well(
@@ -230,7 +224,9 @@ def _failed(
     client: DockerClient, seen: Container, what: str, secrets: Collection[str]
 ) -> ContainerFailed:
     """Return the error for a container: *what* it did, and its last lines."""
-    log = last_lines(client, seen.id, secrets)
     said = f" ({seen.error})" if seen.error else ""
-    text = f"the container {seen.name} {what}{said}"
-    return ContainerFailed(f"{text}; its last lines were: {' | '.join(log)}" if log else text, log)
+    return ContainerFailed(
+        f"the container {seen.name} {what}{said}",
+        next_step="Fix the error in its log, then deploy again.",
+        log=last_lines(client, seen.id, secrets),
+    )

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DeliveryError
+from ..errors import DeliveryError, cut_log
 from ..identity import ProcessId, is_whole
 
 RECORD = "process.json"
@@ -153,12 +153,8 @@ def read_ready(folder: Path) -> Ready | None:
     return Ready(values["url"], pid if is_whole(pid) else None)
 
 
-def last_lines(
-    folder: Path, count: int, *, hidden: Sequence[str] = (), offset: int = 0
-) -> list[str]:
-    """Return the last *count* lines of the log after *offset*, without the *hidden* texts."""
-    if count <= 0:
-        return []
+def last_lines(folder: Path, *, hidden: Sequence[str] = (), offset: int = 0) -> list[str]:
+    """Return the last lines of the log after *offset*, without the *hidden* texts."""
     try:
         with (folder / LOG).open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -171,8 +167,7 @@ def last_lines(
     # The longest first, since one may be a part of another.
     for value in sorted(hidden, key=len, reverse=True):
         text = text.replace(value, "********")
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    return ["".join(c if c.isprintable() else " " for c in line) for line in lines[-count:]]
+    return cut_log(text.splitlines())
 
 
 def secrets_of(environment: Mapping[str, str]) -> list[str]:

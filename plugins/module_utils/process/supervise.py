@@ -53,7 +53,6 @@ class ProcessFailed(DeliveryError):
     """A process ended, or was not ready in time.
 
     :param exit_code: minus the signal's number where one ended it; None where it is not known.
-    :param log_tail: the last lines of its log, without secrets.
     """
 
     kind = "process"
@@ -63,12 +62,11 @@ class ProcessFailed(DeliveryError):
         message: str,
         *,
         exit_code: int | None = None,
-        log_tail: Sequence[str] = (),
+        log: Sequence[str] = (),
         next_step: str = "",
     ) -> None:
-        super().__init__(message, next_step=next_step)
+        super().__init__(message, next_step=next_step, log=log)
         self.exit_code = exit_code
-        self.log_tail = list(log_tail)
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,6 @@ class Program:
     environment: Mapping[str, str]
     cwd: Path
     ready_timeout: float
-    log_lines: int
 
     @property
     def says_ready(self) -> bool:
@@ -243,12 +240,11 @@ class Supervisor:
     def _failed(self, record: Record, message: str, code: int | None) -> ProcessFailed:
         tail = last_lines(
             self.program.folder,
-            self.program.log_lines,
             hidden=secrets_of(self.program.environment),
             offset=record.log_offset,
         )
-        said = f"; the last line of its log: {tail[-1]}" if tail else "; its log is empty"
-        return ProcessFailed(message + said, exit_code=code, log_tail=tail)
+        said = "" if tail else "; its log is empty"
+        return ProcessFailed(message + said, exit_code=code, log=tail)
 
 
 def stop(name: str, known: ProcessId, timeout: float) -> bool:

@@ -144,13 +144,7 @@ def state(standing: Standing) -> dict[str, Any]:
 
 def failure(error: DeliveryError) -> dict[str, Any]:
     """Return an error as a service's result shows it."""
-    return {
-        "failed": True,
-        "msg": str(error),
-        "kind": error.kind,
-        "state": error.state,
-        "next_step": error.next_step,
-    }
+    return {"failed": True, **error.result()}
 
 
 def router_of(params: Mapping[str, Any]) -> Router | None:

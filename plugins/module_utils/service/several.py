@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DeliveryError, Interrupted
+from ..errors import DeliveryError, Interrupted, as_delivery_error, join_sentences
 from ..signals import ignore_signals, signals_as_errors, sleep, uninterrupted
 
 if TYPE_CHECKING:
@@ -33,16 +33,12 @@ def outcome_of(deploy: Deploys, params: Params) -> dict[str, Any]:
     """Deploy one service; return its result, or with ``failed`` what the error says."""
     try:
         return {"name": params["name"], "failed": False, **deploy(params)}
-    except DeliveryError as error:
-        return {
-            "name": params["name"],
-            "failed": True,
-            "changed": False,
-            "msg": str(error),
-            "kind": error.kind,
-            "state": error.state,
-            "next_step": error.next_step,
-        }
+    except Exception as error:
+        return _failed(params["name"], as_delivery_error(error))
+
+
+def _failed(name: str, error: DeliveryError) -> dict[str, Any]:
+    return {"name": name, "failed": True, "changed": False, **error.result()}
 
 
 def all_of(deploy: Deploys, services: Sequence[Params], parallel: int) -> list[dict[str, Any]]:
@@ -73,17 +69,16 @@ def all_of(deploy: Deploys, services: Sequence[Params], parallel: int) -> list[d
                     one = running[answers]  # type: ignore[index]
                     results[one.index] = one.result()
                     del running[one.answers]
-        except BaseException:
+        except BaseException as raised:
             ignore_signals()
+            error = as_delivery_error(raised)
+            if isinstance(error, Interrupted):
+                error.message = "interrupted while several services were deployed"
             for one in running.values():
                 one.process.terminate()
             ends = [one.result() for one in running.values()]
-            stands = " ".join(end["state"] for end in ends if end.get("state"))
-            raise Interrupted(
-                "interrupted while several services were deployed",
-                state=stands,
-                next_step="Run this again.",
-            ) from None
+            said = (f"{end['name']}: {end.get('state', 'deployed')}" for end in ends)
+            raise error.with_state(join_sentences(*said)) from None
     return [results[index] for index in range(len(services))]
 
 
@@ -100,16 +95,14 @@ class _Running:
             said: dict[str, Any] = self.answers.recv()
         except EOFError:
             self.process.join()
-            said = {
-                "name": self.name,
-                "failed": True,
-                "changed": False,
-                "msg": f"the deploy of {self.name} ended unforeseen ({self.process.exitcode}). "
-                "Run this again, which completes it or clears it away.",
-                "kind": "failed",
-                "state": "",
-                "next_step": "Run this again.",
-            }
+            said = _failed(
+                self.name,
+                DeliveryError(
+                    f"the deploy of {self.name} ended without a word ({self.process.exitcode})",
+                    state="It may be half done.",
+                    next_step="Run this again, which completes it or clears it away.",
+                ),
+            )
         self.process.join()
         self.answers.close()
         return said

@@ -15,7 +15,7 @@ from ..deadline import Deadline
 from ..engine.errors import EngineError, Missing, engine_errors, refusals
 from ..engine.health import last_lines
 from ..engine.inspect import Container, inspect
-from ..errors import DeliveryError
+from ..errors import LOG_LINES, DeliveryError
 from .containers import Engine
 
 HOST_NETWORK = "host"
@@ -26,10 +26,7 @@ class TestsFailed(DeliveryError):
     """The tests said no, or did not come to an end. ``log`` has their last lines."""
 
     kind = "tests_failed"
-
-    def __init__(self, message: str, log: list[str]) -> None:
-        super().__init__(message, next_step="Mend what the tests found, build and deploy again.")
-        self.log = log
+    usual_step = "Fix what the tests found, build and deploy again."
 
 
 @dataclass(frozen=True)
@@ -78,16 +75,17 @@ def finish(
     engine.start(container)
     seen = _wait(engine, container, deadline)
     log = last_lines(engine.client, container, secrets)
-    said = f"; their last lines were: {' | '.join(log)}" if log else ""
     if seen.running:
-        _shown = _of_candidate(engine, candidate, secrets)
-        raise TestsFailed(f"the tests took longer than {tests.timeout:.0f} s{said}{_shown}", log)
-    if seen.exit_code != 0:
-        raise TestsFailed(
-            f"the tests failed with exit code {seen.exit_code}{said}"
-            f"{_of_candidate(engine, candidate, secrets)}",
-            log,
-        )
+        message = f"the tests took longer than {tests.timeout:.0f} s"
+    elif seen.exit_code != 0:
+        message = f"the tests failed with exit code {seen.exit_code}"
+    else:
+        message = ""
+    if message:
+        # Half of the lines each, so that the tests' own are not pushed out.
+        tested = last_lines(engine.client, candidate, secrets, LOG_LINES // 2)
+        lines = [*log[-LOG_LINES // 2 :], *(f"new container: {line}" for line in tested)]
+        raise TestsFailed(message, log=lines)
     return {"seconds": round(deadline.elapsed, 3), "exit_code": seen.exit_code, "lines": log}
 
 
@@ -100,7 +98,7 @@ def _wait(engine: Engine, container: str, deadline: Deadline) -> Container:
             with engine_errors("wait for the tests"):
                 engine.client.api.wait(container, timeout=patience)
         except Missing as error:
-            raise TestsFailed("somebody removed the tests' container meanwhile", []) from error
+            raise TestsFailed("somebody removed the tests' container meanwhile") from error
         except EngineError:
             # An engine that is away says so here.
             seen = inspect(engine.client, container)
@@ -108,11 +106,6 @@ def _wait(engine: Engine, container: str, deadline: Deadline) -> Container:
             return inspect(engine.client, container)
         if deadline.passed or not seen.running:
             return seen
-
-
-def _of_candidate(engine: Engine, candidate: str, secrets: Collection[str]) -> str:
-    log = last_lines(engine.client, candidate, secrets)
-    return f"; the last lines of the new container were: {' | '.join(log)}" if log else ""
 
 
 def with_image(tests: Tests, image: str) -> Tests:

@@ -17,6 +17,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.change import (
     OnUndo,
     Outcome,
     Step,
+    after,
     run,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import (
@@ -106,7 +107,7 @@ def test_the_moves_come_in_order_and_the_result_is_what_was_seen() -> None:
     ]
     steps = [{"step": "do 0", "seconds": 1.5}, {"step": "do 1", "seconds": 1.5}]
     diff = {"before": "old", "after": "new"}
-    assert outcome == Outcome(True, "old", "new", steps, diff)
+    assert outcome == Outcome(True, "old", "new", steps, diff, made=True)
     assert outcome.result() == {"changed": True, "steps": steps, "diff": diff}
 
 
@@ -157,25 +158,30 @@ def test_what_was_done_is_undone_in_reverse_at_whatever_step_it_fails(
     assert undone == [f"undo {number}" for number in reversed(range(begun))]
     assert ("verify" in change.log) == (failed == steps)
     expected = "; ".join(f"{number} is undone" for number in reversed(range(begun)))
-    assert error.state == (f"{expected}." if begun else "")
+    assert error.state == (f"{expected}." if begun else "Not completed: do 0.")
 
 
 def test_a_step_without_words_is_named_by_its_summary() -> None:
     change = Recorder(2, verify=failing(DeliveryError("it broke", next_step="Try again.")))
     change.state = False
-    assert str(run_failing(change)) == ("it broke. Taken back: do 1; taken back: do 0. Try again.")
+    assert str(run_failing(change)) == (
+        "it broke. Rolled back: do 1; rolled back: do 0. Try again."
+    )
 
 
 def test_an_undo_that_fails_does_not_keep_the_others_from_running() -> None:
     change = Recorder(
         verify=failing(DeliveryError("it broke", state="Users may have noticed.")),
-        undo_1=failing(DeliveryError("the server is gone", state="It stays locked.")),
+        undo_1=failing(
+            DeliveryError("the server is gone", state="It stays locked.", next_step="Unlock it.")
+        ),
     )
     error = run_failing(change)
     assert change.done[-3:] == ["undo 2", "undo 1", "undo 0"]
     assert str(error) == (
         "it broke. Users may have noticed. 2 is undone; 0 is undone. "
-        "Could NOT take this step back: do 1. the server is gone. It stays locked."
+        "Could not be rolled back: do 1 (the server is gone). It stays locked. Unlock it. "
+        "Then run this again."
     )
 
 
@@ -187,8 +193,8 @@ def test_every_undo_that_fails_is_told_and_one_without_words_by_its_kind() -> No
         undo_0=failing(RuntimeError()),
     )
     assert run_failing(change).state == (
-        "Could NOT take this step back: do 1. no route. "
-        "Could NOT take this step back: do 0. RuntimeError."
+        "Could not be rolled back: do 1 (unexpected error: OSError: no route). "
+        "Could not be rolled back: do 0 (unexpected error: RuntimeError)."
     )
 
 
@@ -202,13 +208,70 @@ def test_the_error_keeps_its_kind_and_its_cause() -> None:
     assert raised.__cause__ is cause
 
 
-@pytest.mark.parametrize("other", [ValueError("a bug"), KeyboardInterrupt(), SystemExit(3)])
-def test_another_exception_is_undone_and_passes_through(other: BaseException) -> None:
-    change = Recorder(apply_1=failing(other))
-    with pytest.raises(type(other)) as raised:
-        run(change)
-    assert raised.value is other
+OTHERS = [
+    (KeyError("weight"), "unexpected error: KeyError: 'weight'"),
+    (MemoryError(), "unexpected error: MemoryError"),
+    (SystemExit(3), "unexpected error: SystemExit: 3"),
+    (KeyboardInterrupt(), "interrupted from the keyboard"),
+]
+
+
+@pytest.mark.parametrize(("other", "message"), OTHERS)
+def test_any_other_exception_is_undone_and_reported(other: BaseException, message: str) -> None:
+    change = Recorder(apply_1=failing(other), undo_0=failing(DeliveryError("it is gone")))
+    error = run_failing(change)
+    assert error.__cause__ is other
+    assert error.message == message
+    assert error.state == "1 is undone. Could not be rolled back: do 0 (it is gone)."
     assert change.done == ["apply 0", "apply 1", "undo 1", "undo 0"]
+
+
+@pytest.mark.parametrize(("other", "message"), OTHERS)
+def test_whatever_an_undo_raises_the_others_run_and_it_is_reported(
+    other: BaseException, message: str
+) -> None:
+    change = Recorder(verify=failing(DeliveryError("it broke")), undo_1=failing(other))
+    error = run_failing(change)
+    assert change.done[-3:] == ["undo 2", "undo 1", "undo 0"]
+    assert error.state == (f"2 is undone; 0 is undone. Could not be rolled back: do 1 ({message}).")
+
+
+@pytest.mark.parametrize("move", ["observe", "plan", "describe"])
+@pytest.mark.parametrize(("other", "message"), OTHERS)
+def test_any_other_exception_before_the_first_step_changed_nothing(
+    move: str, other: BaseException, message: str
+) -> None:
+    error = run_failing(Recorder(**{move: failing(other)}))
+    assert str(error) == f"{message}. Nothing was changed."
+
+
+def test_a_change_that_notes_no_undo_says_how_far_it_came() -> None:
+    class Final(Recorder):
+        def apply(self, step: Step, on_undo: OnUndo) -> None:
+            super().apply(step, lambda undo, state="": None)
+
+    error = run_failing(Final(apply_2=failing(DeliveryError("it broke"))))
+    assert error.state == "Done: do 0; do 1. Not completed: do 2."
+    assert run_failing(Final(2, verify=failing(KeyError()))).state == "Done: do 0; do 1."
+
+
+@pytest.mark.parametrize(("other", "message"), OTHERS)
+@pytest.mark.parametrize(
+    ("steps", "check_mode", "state"),
+    [
+        (1, False, "The change itself was made."),
+        (1, True, "Nothing was changed."),
+        (0, False, "Nothing was changed."),
+    ],
+)
+def test_a_failure_after_the_change_says_whether_it_was_made(
+    steps: int, check_mode: bool, state: str, other: BaseException, message: str
+) -> None:
+    outcome = run(Recorder(steps), check_mode=check_mode)
+    with pytest.raises(DeliveryError) as raised, after(outcome):
+        raise other
+    assert str(raised.value) == f"{message}. {state}"
+    assert raised.value.__cause__ is other
 
 
 @pytest.mark.parametrize("number", HANDLED)

@@ -48,7 +48,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.switch 
 from .pair import CANDIDATE, FAULTS, LIVE, ModelClient, ModelProof, ModelRouter, Side, World
 
 MAY_OUTLAST = "what it acknowledges then is lost"
-NOT_BACK = "Could NOT take this step back: send portal to"
+NOT_BACK = "Could not be rolled back: send portal to"
 
 
 @dataclass
@@ -169,7 +169,7 @@ def test_a_proof_that_fails_sends_the_traffic_back_before_any_lock_is_given_back
     assert failed.text.startswith("the candidate is broken. Portal goes to http://live.test; ")
     assert "the candidate's lock is given back" in failed.text
     assert "the live portal's lock is given back" in failed.text
-    assert "Could NOT" not in failed.text
+    assert "Could not be rolled back" not in failed.text
 
 
 def test_a_request_that_outlasts_the_drain_keeps_the_candidate_read_only() -> None:
@@ -177,9 +177,7 @@ def test_a_request_that_outlasts_the_drain_keeps_the_candidate_read_only() -> No
     failed = do(world, proof_fails=True, drain_timeout=2)
     assert world.candidate.held(world.now)
     assert not world.live.held(world.now)
-    assert "Could NOT take this step back: make the portal read-only until it is proved." in (
-        failed.text
-    )
+    assert "Could not be rolled back: make the portal read-only until it is proved" in (failed.text)
     assert MAY_OUTLAST in failed.text
     assert not failed.change.quiet
     world.pass_time(100)
@@ -329,7 +327,7 @@ def check_success(ended: Pass) -> None:
 def check_failure(ended: Pass) -> None:
     world = ended.world
     opening = "candidate unlock" in world.calls and ended.change.opening
-    if "Could NOT" not in ended.text and not ended.change.stayed:
+    if "Could not be rolled back" not in ended.text and not ended.change.stayed:
         assert world.routed == LIVE
     if ended.change.stayed:
         assert not ended.change.quiet

@@ -37,7 +37,9 @@ from ansible_collections.immutable.delivery.plugins.module_utils.signals import 
 
 def deploy(params: Mapping[str, Any]) -> dict[str, Any]:
     if params.get("fails"):
-        raise DeliveryError("it is broken", state="nothing was changed", next_step="mend it")
+        raise DeliveryError("it is broken", state="nothing was changed", next_step="fix it")
+    if params.get("wrong"):
+        raise KeyError("weight")
     if params.get("dies"):
         os.kill(os.getpid(), signal.SIGKILL)
     return {"changed": bool(params.get("changes")), "pid": os.getpid()}
@@ -60,9 +62,19 @@ def test_who_fails_or_dies_does_not_keep_the_others() -> None:
     services = [{"name": "a", "fails": True}, {"name": "b"}, {"name": "c", "dies": True}]
     failed, well, dead = all_of(deploy, services, 2)
     assert failed["failed"] and failed["msg"].startswith("it is broken")
-    assert (failed["state"], failed["next_step"]) == ("nothing was changed", "mend it")
+    assert (failed["state"], failed["next_step"]) == ("nothing was changed.", "fix it.")
     assert not well["failed"]
-    assert dead["failed"] and "ended unforeseen" in dead["msg"]
+    assert dead["failed"] and "ended without a word (-9)" in dead["msg"]
+
+
+def test_an_unexpected_error_is_reported_like_any_other() -> None:
+    services = [{"name": "a", "wrong": True}, {"name": "b"}]
+    (alone,) = all_of(deploy, services[:1], 1)
+    beside, well = all_of(deploy, services, 2)
+    assert alone["kind"] == beside["kind"] == "unexpected"
+    assert alone["msg"] == beside["msg"] and "KeyError: 'weight'" in alone["msg"]
+    assert alone["log"][-1] == beside["log"][-1] == "KeyError: 'weight'"
+    assert not well["failed"]
 
 
 def long(folder: Path) -> Deploys:
@@ -91,7 +103,7 @@ def test_a_signal_is_passed_on_and_waited_for(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(Interrupted, match=r"a is as it was\. b is as it was"):
+    with pytest.raises(Interrupted, match=r"a: a is as it was\. b: b is as it was"):
         all_of(long(tmp_path), [{"name": name} for name in "abc"], 2)
     thread.join()
     assert sorted(one.name for one in tmp_path.glob("*.undone")) == ["a.undone", "b.undone"]
@@ -117,7 +129,7 @@ def test_a_signal_while_one_is_started_ends_it_as_well(
         return started
 
     monkeypatch.setattr(several, "_start", interrupted)
-    with pytest.raises(Interrupted, match=r"a is as it was\. b is as it was"):
+    with pytest.raises(Interrupted, match=r"a: a is as it was\. b: b is as it was"):
         all_of(long(tmp_path), [{"name": name} for name in "abc"], 3)
     assert sorted(one.name for one in tmp_path.glob("*.undone")) == ["a.undone", "b.undone"]
     assert not (tmp_path / "c.began").exists()
