@@ -332,7 +332,7 @@ def register(
     outcome = run(change, check_mode=check_mode)
     if params["peers"] is None:
         warn_of_replaced(outcome.before.urls, change.wanted.urls, warn)
-    with after(outcome, f"The switch was made: {where(outcome.after)}."):
+    with after(outcome, "The switch was made."):
         return finish(change, outcome, params, check_mode, warn)
 
 
@@ -368,7 +368,7 @@ def finish(
         except DeliveryError as error:
             raise error.with_state(f"Nothing was changed: {where(outcome.after)}.") from error
     drained = change.drain(params["drain_timeout"])
-    report_left(drained, params, warn)
+    report_left(drained, params, outcome.after, warn)
     values.update(drained=drained.drained, in_flight=drained.in_flight)
     values["steps"] = [
         *outcome.steps,
@@ -390,7 +390,9 @@ def warn_of_replaced(
         )
 
 
-def report_left(drained: Drained, params: dict[str, Any], warn: Callable[[str], None]) -> None:
+def report_left(
+    drained: Drained, params: dict[str, Any], route: Route, warn: Callable[[str], None]
+) -> None:
     """Fail or warn where requests may be left on an earlier target.
 
     :raises NotDrained: ``drain_required`` was given.
@@ -415,6 +417,7 @@ def report_left(drained: Drained, params: dict[str, Any], warn: Callable[[str], 
     if params["drain_required"]:
         raise NotDrained(
             text,
+            state=where(route),
             next_step="Keep the earlier version until they have ended, or run this again.",
         )
     # Who gave no time to wait knows that requests may be left.

@@ -172,7 +172,7 @@ def test_requests_on_the_earlier_version_are_waited_for(lab: Lab) -> None:
         # ... a failure where that was asked for, and the switch stands ...
         done = lab.call(url=lab.green.url, drain_timeout=0, drain_required=True)
         assert done["kind"] == "not_drained"
-        assert f"The switch stands: demo goes to {lab.green.url}." in done.msg
+        assert done["state"] == f"demo goes to {lab.green.url}."
     finally:
         requests.get(f"{lab.blue.url}/open", timeout=PATIENCE)
         client.join(PATIENCE)
