@@ -10,8 +10,9 @@ module: traffic_probe
 short_description: Offer load while something is replaced, and say what was lost
 version_added: 0.1.0
 description:
-  - Starts a process in the background that sends requests at a steady rate, half of them GET and
-    half of them POST, and counts what becomes of each. Ends it again, and reports.
+  - Starts a process in the background that sends requests at a steady rate, and counts what
+    becomes of each. Ends it again, and reports.
+  - All requests are GET, unless O(writes) asks for writes. Then half of them are POST.
   - The load is open-loop. Each request is sent when it is due, whatever became of those before it,
     and response times count from when it was due. A server that stalls is offered no less, and
     what it does to the requests that come meanwhile is seen.
@@ -65,7 +66,7 @@ options:
     type: str
   rate:
     description:
-      - Requests a second, half of them POST.
+      - Requests a second. With O(writes), half of them are POST.
     type: float
     default: 10
   reads:
@@ -76,8 +77,7 @@ options:
     default: [/health]
   writes:
     description:
-      - What to write with POST. Where it is not given, the POSTs go to O(post_path) and nothing is
-        remembered.
+      - What to write with POST. Without it, the probe sends GET only and writes nothing.
     type: dict
     suboptions:
       path:
@@ -115,17 +115,6 @@ options:
         type: list
         elements: str
         default: []
-  post_path:
-    description:
-      - Where to POST an empty JSON object, where O(writes) is not given.
-    type: str
-    default: /
-  post_status:
-    description:
-      - Statuses of O(post_path) that are good besides 200 to 299, V(405) for instance.
-    type: list
-    elements: int
-    default: []
   version_header:
     description:
       - The response header that tells which version answered.
@@ -405,8 +394,6 @@ def settings_of(params: dict[str, Any]) -> Settings:
         host_header=params["host_header"] or None,
         reads=tuple(params["reads"]),
         writes=writes,
-        post_path=params["post_path"],
-        post_status=tuple(params["post_status"]),
         version_header=params["version_header"],
         max_seconds=params["max_seconds"],
         timeout=params["timeout"],
@@ -472,8 +459,6 @@ def main() -> None:
             "rate": {"type": "float", "default": 10.0},
             "reads": {"type": "list", "elements": "str", "default": ["/health"]},
             "writes": {"type": "dict", "options": WRITES_SPEC},
-            "post_path": {"type": "str", "default": "/"},
-            "post_status": {"type": "list", "elements": "int", "default": []},
             "version_header": {"type": "str", "default": "X-Portal-Version"},
             "connections": {"type": "int", "default": 8},
             "max_seconds": {"type": "float", "default": 900.0},

@@ -123,7 +123,7 @@ def test_a_gate_that_fails_gives_the_clients_back(front: Front) -> None:
     gate = 'test "$CANARY_WEIGHT" -lt 40 || { echo too many; exit 3; }'
     steps = [{"weight": 10, "bake": 0}, {"weight": 40, "bake": 0}]
     probe = {"dir": str(front.shop.folder / "load"), "url": front.server.url, "reads": ["/1"]}
-    probe.update(post_path="/1", rate=20)
+    probe.update(rate=20)
     with traffic(f"{front.server.url}/1") as seen:
         played = front.role(
             "canary",

@@ -104,7 +104,9 @@ def test_the_role_replaces_the_portal_under_load_and_loses_nothing(cloud: Cloud)
     assert cloud.moto.written == []
     early = cloud.live.sign_up("early-bird-alb").json()["id"]
 
-    result = deploy(cloud, portal_blue_green_probe=True).ok()
+    user = {"firstName": "P", "lastName": "{n}", "email": "probe-{run}-{n}@example.org"}
+    writes = {"path": "/users", "body": user}
+    result = deploy(cloud, portal_blue_green_probe=True, portal_blue_green_probe_writes=writes).ok()
 
     assert cloud.health() == {"status": "ok", "version": "v24", "release": "v24", "locked": False}
     report = result.task("End the load and read back every acknowledged write")["report"]

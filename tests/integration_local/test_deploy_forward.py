@@ -68,8 +68,14 @@ def test_going_back_carries_the_data_back(lab: Lab) -> None:
     # instance would be taken for a candidate that was never live, and be removed at once.
     (lab.instance_of(lab.live_url) / "released.json").unlink()
     with Writer(lab) as writer:
-        lab.deploy("v23").ok()
+        # A probe that was not told what to write only reads.
+        result = lab.deploy(
+            "v23", portal_blue_green_probe=True, portal_blue_green_probe_writes={}
+        ).ok()
         assert lab.health()["version"] == "v23"
+    report = result.task("End the load and read back every acknowledged write")["report"]
+    assert report["sent"] > 0 and report["failed"] == 0, report
+    assert not any(report["writes"].values()), report
     assert writer.failed == []
     assert writer.acknowledged
     assert writer.lost == []

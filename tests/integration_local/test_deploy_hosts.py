@@ -253,6 +253,14 @@ def test_slots_that_do_not_hold_the_live_version_are_refused(slots: Slots) -> No
     assert slots.answers(spare) == answered
 
 
+def test_task_files_of_the_user_are_given_by_full_paths(slots: Slots) -> None:
+    # Each of these would find a file of the role's own.
+    cases = [{f"portal_blue_green_{kind}_tasks": "smoke.yml"} for kind in ("create", "smoke")]
+    for text in slots.failed("v30", *cases):
+        assert "'smoke.yml' is not the full path of a task file; nothing was changed." in text
+        assert '"{{ inventory_dir }}/smoke.yml"' in text
+
+
 def test_check_mode_deploys_into_no_slot(slots: Slots) -> None:
     before = (slots.live, slots.health(), slots.answers(slots.spare))
     slots.deploy("v30", check=True).ok()

@@ -133,7 +133,7 @@ def test_requests_that_are_lost_take_the_candidate_back(fleet: Fleet) -> None:
             "dir": str(fleet.folder / "probe"),
             "url": fleet.moto.front(fleet.listener),
             "reads": ["/health"],
-            "post_path": "/broken",
+            "writes": {"path": "/broken", "body": {"name": "{n}"}},
             "rate": 5,
         },
     )

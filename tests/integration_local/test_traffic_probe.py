@@ -226,6 +226,15 @@ def test_a_probe_that_ends_by_itself_vouches_for_nothing_later(
     assert "ended by itself after max_seconds (0.5 s)" in gated.msg
 
 
+def test_a_probe_that_was_not_asked_to_write_only_reads(service: Service, folder: Path) -> None:
+    call_task(started(folder, service, writes=None))
+    service.wait_for_requests(60)
+    stopped = call_task(probe(folder, state="stopped", max_failed=0, max_lost_writes=0))
+    assert not stopped.failed, stopped.msg
+    assert {request.method for request in service.requests} == {"GET"}
+    assert stopped["report"]["writes"]["acknowledged"] == 0
+
+
 def test_nothing_was_started(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     stopped, reported = calls(

@@ -5,8 +5,8 @@
 """The open-loop load generator.
 
 Request k is due k / rate seconds after the first, whatever became of those before it: a server that
-stalls is offered no less, and what it does to the requests that came meanwhile is seen. Every
-second request is a POST.
+stalls is offered no less, and what it does to the requests that came meanwhile is seen. With
+``writes``, every second request is a POST; without it, all are GET.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def identity_of(answer: Answer, field: str) -> Identity | None:
     return value
 
 
-def judge(status: int, accepted: tuple[int, ...] = ()) -> str:
-    """Return the kind of failure that *status* is; empty for 2xx and for the accepted ones."""
-    if 200 <= status < 300 or status in accepted:
+def judge(status: int) -> str:
+    """Return the kind of failure that *status* is; empty for 2xx."""
+    if 200 <= status < 300:
         return ""
     return f"status_{status // 100}xx"
 
@@ -150,14 +150,12 @@ class Load:
             self._ended.set_result("expired")
 
     def _send(self, due: float) -> None:
-        settings, half = self.settings, self._next // 2
-        if self._next % 2 == 0:
-            path = settings.reads[half % len(settings.reads)]
-            request = _Request(half, due, "GET", path)
-        elif settings.writes is not None:
-            request = _Request(half, due, "POST", settings.writes.path, settings.writes)
+        reads, writes = self.settings.reads, self.settings.writes
+        number = self._next if writes is None else self._next // 2
+        if writes is None or self._next % 2 == 0:
+            request = _Request(number, due, "GET", reads[number % len(reads)])
         else:
-            request = _Request(half, due, "POST", settings.post_path)
+            request = _Request(number, due, "POST", writes.path, writes)
         self._next += 1
         self.tally.offer(self._now() - due)
         if len(self._tasks) >= self._limit:
@@ -174,9 +172,8 @@ class Load:
 
     def _wire(self, request: _Request) -> bytes:
         body: bytes | None = None
-        if request.method == "POST":
-            document = request.writes.body_of(self.run_id, request.number) if request.writes else {}
-            body = json.dumps(document).encode()
+        if request.writes is not None:
+            body = json.dumps(request.writes.body_of(self.run_id, request.number)).encode()
         target = self._where.prefix + request.path
         return request_bytes(request.method, target, self._where.host, body)
 
@@ -191,8 +188,7 @@ class Load:
         if request.writes is not None:
             self._judge_write(request, request.writes, answer, version)
         else:
-            accepted = self.settings.post_status if request.method == "POST" else ()
-            self._add(request, judge(answer.status, accepted), "", version)
+            self._add(request, judge(answer.status), "", version)
 
     def _judge_write(self, request: _Request, writes: Writes, answer: Answer, version: str) -> None:
         if answer.status in writes.refused_status:

@@ -101,8 +101,6 @@ class Settings:
     host_header: str | None = None
     reads: tuple[str, ...] = ("/health",)
     writes: Writes | None = None
-    post_path: str = "/"
-    post_status: tuple[int, ...] = ()
     version_header: str = "X-Portal-Version"
     max_seconds: float = 900.0
     timeout: float = 10.0
@@ -130,7 +128,6 @@ class Settings:
             raise _fail("reads must name at least one path")
         for path in self.reads:
             _check_path(path, "reads")
-        _check_path(self.post_path, "post_path")
         if self.writes is not None:
             self.writes.check()
 
@@ -156,6 +153,5 @@ def from_json(plain: Mapping[str, Any]) -> Settings:
         for name in ("refused_status", "compare_fields"):
             writes[name] = tuple(writes.get(name) or ())
         values["writes"] = Writes(**writes)
-    for name in ("reads", "post_status"):
-        values[name] = tuple(values[name] or ())
+    values["reads"] = tuple(values["reads"])
     return Settings(**values)
