@@ -33,10 +33,11 @@ def free_port() -> int:
         return port
 
 
-def start_version(folder: Path, version: str) -> AppProcess:
+def start_version(folder: Path, version: str, host: str = "127.0.0.1") -> AppProcess:
     """A version of a service; see router_backend.py."""
     ready = folder / f"version-{version}.json"
     argv = [sys.executable, str(BACKEND), "--version", version, "--ready-file", str(ready)]
+    argv += ["--host", host]
     return start_app(argv, None, ready)
 
 
