@@ -10,9 +10,12 @@ that the number belongs to, and the namespace in which numbers are given. Linux 
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -36,12 +39,15 @@ class Machine:
 
     def sees(self, other: Machine) -> bool:
         """Tell whether a process of *other* could be looked up from here."""
-        return (self.boot, self.namespace) == (other.boot, other.namespace)
+        return bool(self.boot) and (self.boot, self.namespace) == (other.boot, other.namespace)
 
     def was(self, other: Machine) -> bool:
-        """Tell whether *other* is this machine before it was booted anew."""
+        """Tell whether *other* is this machine before it was booted anew.
+
+        Two machines may have the same name, so one without an id of its own is never recognized.
+        """
         same = (self.host, self.machine_id) == (other.host, other.machine_id)
-        return same and self.boot != other.boot
+        return same and bool(self.machine_id) and self.boot != other.boot
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,26 @@ def alive(known: ProcessId) -> bool:
         return False
     now = process(known.pid)
     return now is not None and now.start == known.start
+
+
+def parent(pid: int) -> int:
+    """Return the number of the process that is above *pid*; 0 if there is none."""
+    fields = _stat(pid)
+    return int(fields[1]) if fields is not None else 0
+
+
+def program(pid: int) -> str:
+    """Return the name that the kernel has for a process, of at most 15 characters."""
+    return _read(PROC / str(pid) / "comm")
+
+
+def started_at(pid: int) -> datetime | None:
+    """Return when a process started."""
+    known = process(pid)
+    booted = re.search(r"^btime (\d+)$", _read(PROC / "stat"), re.MULTILINE)
+    if known is None or booted is None:
+        return None
+    return datetime.fromtimestamp(int(booted[1]) + known.start / os.sysconf("SC_CLK_TCK"), UTC)
 
 
 def group_members(group: int) -> Iterator[int]:

@@ -7,17 +7,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from ansible.module_utils.basic import missing_required_lib
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from .change import Change, Outcome, after, run
 from .errors import Unexpected, as_delivery_error
-
-if TYPE_CHECKING:
-    from ansible.module_utils.basic import AnsibleModule
+from .lock.work import Acquisition, call_myself, work_under
 
 ObservedT = TypeVar("ObservedT")
+
+LOCKS_SPEC: dict[str, Any] = {"deploy_locks": {"type": "list", "elements": "dict", "default": []}}
+
+
+def changing_module(
+    argument_spec: dict[str, Any],
+    make: Callable[..., AnsibleModule] = AnsibleModule,
+    **more: Any,
+) -> AnsibleModule:
+    """Return a module that changes something: it works under the play's locks until it ends.
+
+    meta/runtime.yml names it as well, by which it is told of those locks.
+
+    :param make: the class to make it of.
+    :param more: what else that class takes.
+    """
+    module = make(argument_spec={**argument_spec, **LOCKS_SPEC}, **more)
+    if module.check_mode:
+        return module
+    try:
+        for one in module.params["deploy_locks"]:
+            work_under(Acquisition.from_dict(one))
+            call_myself(one["module"])
+    except Exception as error:
+        fail(module, error)
+    return module
 
 
 def require_requests(module: AnsibleModule) -> None:

@@ -34,6 +34,7 @@ extends_documentation_fragment:
   - amazon.aws.region.modules
   - amazon.aws.boto3
   - immutable.delivery.attributes
+  - immutable.delivery.deploy_locks
 attributes:
   check_mode:
     support: full
@@ -306,12 +307,13 @@ from ..module_utils.alb.report import rules_of
 from ..module_utils.alb.roles import Listener, roles_of
 from ..module_utils.alb.switch import ListenerChange
 from ..module_utils.change import Outcome, after, run
-from ..module_utils.wiring import fail, require_requests
+from ..module_utils.wiring import changing_module, fail, require_requests
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleAWSModule(
+    module = changing_module(
+        make=AnsibleAWSModule,
         argument_spec={
             "listener_arn": {"type": "str"},
             "load_balancer": {"type": "str"},

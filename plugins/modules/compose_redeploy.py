@@ -34,6 +34,7 @@ extends_documentation_fragment:
   - immutable.delivery.router_etcd
   - immutable.delivery.router_consul
   - immutable.delivery.attributes
+  - immutable.delivery.deploy_locks
 attributes:
   check_mode:
     support: full
@@ -364,12 +365,12 @@ from ..module_utils.compose.options import ROUTER_OPTIONS, ROUTER_SPECS
 from ..module_utils.compose.session import redeploy
 from ..module_utils.engine.client import DOCKER_IMPORT_ERROR
 from ..module_utils.engine.options import ENGINE_OPTIONS, REQUIRED_TOGETHER
-from ..module_utils.wiring import end_with, require_library, require_requests
+from ..module_utils.wiring import changing_module, end_with, require_library, require_requests
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = changing_module(
         argument_spec={
             **ENGINE_OPTIONS,
             "project_src": {"type": "path", "required": True},

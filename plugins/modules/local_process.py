@@ -24,6 +24,7 @@ requirements:
   - Linux
 extends_documentation_fragment:
   - immutable.delivery.attributes
+  - immutable.delivery.deploy_locks
 attributes:
   check_mode:
     support: full
@@ -171,12 +172,12 @@ from ..module_utils.process.changes import ProcessChange
 from ..module_utils.process.plan import Seen, Wanted
 from ..module_utils.process.record import LOG, secrets_of
 from ..module_utils.process.supervise import ProcessFailed, Program
-from ..module_utils.wiring import fail
+from ..module_utils.wiring import changing_module, fail
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = changing_module(
         argument_spec={
             "name": {"type": "str", "required": True},
             "dir": {"type": "path", "required": True},

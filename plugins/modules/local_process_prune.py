@@ -21,6 +21,7 @@ requirements:
   - Linux
 extends_documentation_fragment:
   - immutable.delivery.attributes
+  - immutable.delivery.deploy_locks
 attributes:
   check_mode:
     support: full
@@ -118,18 +119,16 @@ steps:
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.change import Outcome
 from ..module_utils.errors import DeliveryError
 from ..module_utils.process.changes import PruneChange
 from ..module_utils.process.plan import DELETE, STOP, Instance, plan_prune
-from ..module_utils.wiring import hand_over
+from ..module_utils.wiring import changing_module, hand_over
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = changing_module(
         argument_spec={
             "dir": {"type": "path", "required": True},
             "running": {"type": "list", "elements": "str", "required": True},

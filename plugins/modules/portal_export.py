@@ -32,6 +32,7 @@ extends_documentation_fragment:
   - immutable.delivery.portal.lock
   - immutable.delivery.attributes
   - immutable.delivery.attributes.actiongroup_portal
+  - immutable.delivery.deploy_locks
 attributes:
   check_mode:
     support: full
@@ -153,8 +154,6 @@ steps:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.change import Outcome
 from ..module_utils.portal import archive
 from ..module_utils.portal.exporting import ExportChange, Exported
@@ -166,7 +165,7 @@ from ..module_utils.portal.options import (
     patience_of,
 )
 from ..module_utils.portal.plan import ExportWanted
-from ..module_utils.wiring import hand_over, require_library, require_requests
+from ..module_utils.wiring import changing_module, hand_over, require_library, require_requests
 
 LISTED = 100
 
@@ -201,7 +200,7 @@ def result(outcome: Outcome[Exported], dest: str) -> dict[str, Any]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = changing_module(
         argument_spec={
             **connection_spec(),
             **job_spec(),

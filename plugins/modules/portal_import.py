@@ -29,6 +29,7 @@ extends_documentation_fragment:
   - immutable.delivery.portal.lock
   - immutable.delivery.attributes
   - immutable.delivery.attributes.actiongroup_portal
+  - immutable.delivery.deploy_locks
 attributes:
   check_mode:
     support: full
@@ -107,8 +108,6 @@ steps:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.change import Outcome
 from ..module_utils.portal.importing import ImportChange, Imported
 from ..module_utils.portal.options import (
@@ -119,7 +118,7 @@ from ..module_utils.portal.options import (
     patience_of,
 )
 from ..module_utils.portal.plan import ImportWanted
-from ..module_utils.wiring import hand_over, require_requests
+from ..module_utils.wiring import changing_module, hand_over, require_requests
 
 
 def result(outcome: Outcome[Imported]) -> dict[str, Any]:
@@ -138,7 +137,7 @@ def result(outcome: Outcome[Imported]) -> dict[str, Any]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = changing_module(
         argument_spec={
             **connection_spec(),
             **job_spec(),

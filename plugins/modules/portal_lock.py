@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - immutable.delivery.portal
   - immutable.delivery.attributes
   - immutable.delivery.attributes.actiongroup_portal
+  - immutable.delivery.deploy_locks
 attributes:
   check_mode:
     support: full
@@ -96,14 +97,12 @@ steps:
 from datetime import UTC, datetime
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.change import Outcome
 from ..module_utils.errors import DeliveryError
 from ..module_utils.portal.locking import LockChange
 from ..module_utils.portal.options import client_of, connection_spec
 from ..module_utils.portal.plan import LockObserved
-from ..module_utils.wiring import hand_over, require_requests
+from ..module_utils.wiring import changing_module, hand_over, require_requests
 
 
 def moment(text: str | None) -> datetime | None:
@@ -128,7 +127,7 @@ def result(outcome: Outcome[LockObserved]) -> dict[str, Any]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = changing_module(
         argument_spec={
             **connection_spec(),
             "export_id": {"type": "str", "required": True},

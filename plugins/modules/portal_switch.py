@@ -38,6 +38,7 @@ extends_documentation_fragment:
   - immutable.delivery.router_consul
   - immutable.delivery.attributes
   - immutable.delivery.attributes.actiongroup_portal
+  - immutable.delivery.deploy_locks
 attributes:
   check_mode:
     support: full
@@ -182,8 +183,6 @@ steps:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.change import Outcome, after, run
 from ..module_utils.errors import DeliveryError
 from ..module_utils.http import check_url
@@ -195,7 +194,7 @@ from ..module_utils.portal.plan import ExportWanted, ImportWanted
 from ..module_utils.routers.base import Route, same_targets
 from ..module_utils.routers.options import ROUTERS, change_of, router_specs
 from ..module_utils.routers.plan import where
-from ..module_utils.wiring import end_with, require_requests
+from ..module_utils.wiring import changing_module, end_with, require_requests
 
 ROUTER_SECONDS = 30.0
 
@@ -305,7 +304,7 @@ def result(outcome: Outcome[Handover[Route]], number: int) -> dict[str, Any]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = changing_module(
         argument_spec={
             **connection_spec(),
             **job_spec(),

@@ -28,6 +28,7 @@ extends_documentation_fragment:
   - immutable.delivery.router_etcd
   - immutable.delivery.router_consul
   - immutable.delivery.attributes
+  - immutable.delivery.deploy_locks
 attributes:
   check_mode:
     support: full
@@ -183,7 +184,7 @@ from ..module_utils.routers.host_options import host_router_specs
 from ..module_utils.routers.options import health_of, http_to, router_of
 from ..module_utils.routers.routing import Routing
 from ..module_utils.routers.trial import TrialChange
-from ..module_utils.wiring import end_with, require_requests
+from ..module_utils.wiring import changing_module, end_with, require_requests
 
 # Those that have options of their own are those that can have a candidate.
 ROUTERS = host_router_specs()
@@ -223,7 +224,7 @@ def proof_of(params: dict[str, Any], router: CanaryRouter) -> Check | None:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = changing_module(
         argument_spec={
             "router": {"type": "str", "choices": list(ROUTERS), "required": True},
             "api_url": {"type": "str", "required": True},

@@ -34,6 +34,7 @@ extends_documentation_fragment:
   - immutable.delivery.router_etcd
   - immutable.delivery.router_consul
   - immutable.delivery.attributes
+  - immutable.delivery.deploy_locks
 attributes:
   check_mode:
     support: full
@@ -272,8 +273,6 @@ steps:
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.change import Outcome, after, run
 from ..module_utils.errors import DeliveryError, enumerate_words
 from ..module_utils.routers.base import Route, normal
@@ -282,12 +281,12 @@ from ..module_utils.routers.peers import Share
 from ..module_utils.routers.plan import REMOVE, SWITCH, where
 from ..module_utils.routers.routing import Drained, NotDrained
 from ..module_utils.routers.switch import RouteChange
-from ..module_utils.wiring import end_with, require_requests
+from ..module_utils.wiring import changing_module, end_with, require_requests
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = changing_module(
         argument_spec={
             "router": {"type": "str", "choices": list(ROUTERS), "default": "registry"},
             "api_url": {"type": "str"},

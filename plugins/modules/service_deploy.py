@@ -42,6 +42,7 @@ extends_documentation_fragment:
   - immutable.delivery.router_nginx
   - immutable.delivery.router_etcd
   - immutable.delivery.router_consul
+  - immutable.delivery.deploy_locks
 attributes:
   check_mode:
     support: full
@@ -385,12 +386,12 @@ from ..module_utils.errors import summarize
 from ..module_utils.service.finish import Delivered, deliver
 from ..module_utils.service.options import SEVERAL, deploy_of, each_of, hidden_in
 from ..module_utils.service.several import all_of
-from ..module_utils.wiring import fail, require_library, require_requests
+from ..module_utils.wiring import changing_module, fail, require_library, require_requests
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = changing_module(
         argument_spec=SEVERAL,
         required_one_of=[("name", "services")],
         mutually_exclusive=[("name", "services")],

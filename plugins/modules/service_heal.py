@@ -41,6 +41,7 @@ extends_documentation_fragment:
   - immutable.delivery.router_nginx
   - immutable.delivery.router_etcd
   - immutable.delivery.router_consul
+  - immutable.delivery.deploy_locks
 attributes:
   check_mode:
     support: full
@@ -199,12 +200,12 @@ from ..module_utils.engine.options import REQUIRED_TOGETHER
 from ..module_utils.errors import summarize
 from ..module_utils.service.heal_options import OPTIONS, Repair
 from ..module_utils.service.options import ROUTER_REQUIRED_IF
-from ..module_utils.wiring import fail, require_library, require_requests
+from ..module_utils.wiring import changing_module, fail, require_library, require_requests
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = changing_module(
         argument_spec=OPTIONS,
         required_if=ROUTER_REQUIRED_IF,
         required_together=REQUIRED_TOGETHER,

@@ -20,6 +20,7 @@ from ..engine.errors import EngineAway
 from ..engine.health import HIDDEN
 from ..engine.options import Connection
 from ..errors import DeliveryError
+from ..lock.work import descriptors
 
 # These would lead the program to another engine or project than the options name.
 STRAY = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
@@ -125,6 +126,8 @@ class Compose:
                 env=self._environment(),
                 # The program starts the plugin as a child: both must be ended together.
                 start_new_session=True,
+                # If this process is killed, what it started is still at work.
+                pass_fds=descriptors(),
             )
         except FileNotFoundError as error:
             raise ComposeError(

@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import subprocess
+import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from multiprocessing.queues import Queue
@@ -17,95 +18,153 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.immutable.delivery.plugins.module_utils.change import Outcome, run
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
 from ansible_collections.immutable.delivery.plugins.module_utils.identity import (
+    Machine,
     ProcessId,
     process,
     this_machine,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.lock import (
+from ansible_collections.immutable.delivery.plugins.module_utils.lock.change import LockChange
+from ansible_collections.immutable.delivery.plugins.module_utils.lock.file import read, work_file
+from ansible_collections.immutable.delivery.plugins.module_utils.lock.model import (
     Held,
     Lock,
-    LockChange,
     Observed,
+    Reason,
     State,
     judge,
     plan,
-    read,
 )
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
-HERE = this_machine()
+HERE = replace(this_machine(), machine_id="this one")
 BOOTED = replace(HERE, boot="earlier")
 CONTAINER = replace(HERE, namespace="pid:[1]")
+NAMESAKE = replace(HERE, boot="another", machine_id="another")
 ELSEWHERE = replace(HERE, host="elsewhere", boot="another", machine_id="another")
 ME = ProcessId(100, 5000, HERE)
 OTHER = ProcessId(200, 6000, HERE)
 
 
-def lock(owner: ProcessId, age: float = 0, ttl: float = 3600) -> Lock:
-    return Lock("portal", owner, "kim", NOW - timedelta(seconds=age), ttl, "token")
+def lock(owner: ProcessId, age: float = 0, ttl: float = 3600, holders: str = "web1") -> Lock:
+    since = NOW - timedelta(seconds=age)
+    return Lock("portal", owner, "kim", tuple(holders.split()), since, ttl, "token")
+
+
+MINE, HELD = State.MINE, State.HELD
+DEAD, REBOOTED, EXPIRED = Reason.DEAD, Reason.REBOOTED, Reason.EXPIRED
 
 
 @pytest.mark.parametrize(
-    ("held", "owner_alive", "state"),
+    ("held", "owner_alive", "seen"),
     [
-        (lock(ME), True, State.MINE),
-        (lock(OTHER), True, State.HELD),
-        (lock(OTHER), False, State.DEAD),
+        (lock(ME), True, MINE),
+        (lock(OTHER), True, HELD),
+        (lock(OTHER), False, DEAD),
         # One that can be looked up holds it for as long as it lives, and no longer.
-        (lock(OTHER, age=1e6), True, State.HELD),
-        (lock(replace(ME, start=1)), False, State.DEAD),
-        (lock(replace(OTHER, machine=BOOTED)), False, State.REBOOTED),
-        (lock(replace(OTHER, machine=CONTAINER)), False, State.HELD),
-        (lock(replace(OTHER, machine=CONTAINER), age=3601), False, State.EXPIRED),
-        (lock(replace(OTHER, machine=ELSEWHERE)), False, State.HELD),
-        (lock(replace(OTHER, machine=ELSEWHERE), age=3599), False, State.HELD),
-        (lock(replace(OTHER, machine=ELSEWHERE), age=3601), False, State.EXPIRED),
+        (lock(OTHER, age=1e6), True, HELD),
+        (lock(replace(ME, start=1)), False, DEAD),
+        (lock(replace(OTHER, machine=BOOTED)), None, REBOOTED),
+        # Two machines with one name are not one that was booted anew.
+        (lock(replace(OTHER, machine=NAMESAKE)), None, HELD),
+        (lock(replace(OTHER, machine=NAMESAKE), age=3601), None, EXPIRED),
+        (lock(replace(OTHER, machine=CONTAINER)), None, HELD),
+        (lock(replace(OTHER, machine=CONTAINER), age=3601), None, EXPIRED),
+        (lock(replace(OTHER, machine=ELSEWHERE)), None, HELD),
+        (lock(replace(OTHER, machine=ELSEWHERE), age=3599), None, HELD),
+        (lock(replace(OTHER, machine=ELSEWHERE), age=3601), None, EXPIRED),
+        # Whoever knows that it has ended need not wait for the time to live.
+        (lock(replace(OTHER, machine=ELSEWHERE)), False, DEAD),
         # A clock that runs ahead there is no reason to take it away here.
-        (lock(replace(OTHER, machine=ELSEWHERE), age=-3601), False, State.HELD),
+        (lock(replace(OTHER, machine=ELSEWHERE), age=-3601), None, HELD),
     ],
 )
-def test_judge(held: Lock, owner_alive: bool, state: State) -> None:
-    assert judge(held, ME, here=HERE, owner_alive=owner_alive, now=NOW) is state
+def test_judge(held: Lock, owner_alive: bool | None, seen: State | Reason) -> None:
+    observed = judge(held, ME, here=HERE, owner_alive=owner_alive, now=NOW)
+    assert observed.lock == held
+    assert (observed.reason or observed.state) is seen
+    assert (observed.state is State.STALE) == (observed.reason is not None)
 
 
-TAKES = ["acquire"]
+def test_machines_without_an_id_of_their_own_do_not_take_each_other_for_booted_anew() -> None:
+    one, other = replace(HERE, machine_id=""), replace(BOOTED, machine_id="")
+    for here, there in ((one, other), (one, BOOTED), (HERE, other)):
+        held = lock(replace(OTHER, machine=there))
+        assert judge(held, ME, here=here, owner_alive=None, now=NOW).state is HELD
+
+
+def test_machines_without_a_boot_of_their_own_do_not_see_each_other() -> None:
+    unknown = Machine("", "", "host", "")
+    assert not unknown.sees(unknown)
+
+
+FREE, DIED, ALIEN = (
+    Observed(State.FREE),
+    Observed(State.STALE, lock(OTHER), DEAD),
+    Observed(State.STALE, None, Reason.FOREIGN),
+)
+THEIRS, OURS = Observed(HELD, lock(OTHER)), Observed(MINE, lock(ME))
+SHARED = Observed(MINE, lock(ME, holders="web1 web2"))
+NEIGHBOUR = Observed(MINE, lock(ME, holders="web2"))
 
 
 @pytest.mark.parametrize(
-    ("state", "wanted", "force", "actions"),
+    ("observed", "desired", "force", "actions"),
     [
-        (State.FREE, "held", False, TAKES),
-        (State.MINE, "held", False, []),
-        (State.MINE, "held", True, []),
-        (State.HELD, "held", True, TAKES),
-        (State.DEAD, "held", False, TAKES),
-        (State.REBOOTED, "held", False, TAKES),
-        (State.EXPIRED, "held", False, TAKES),
-        (State.EMPTY, "held", False, TAKES),
-        (State.FOREIGN, "held", False, TAKES),
-        (State.FREE, "released", False, []),
-        (State.FREE, "released", True, []),
-        (State.MINE, "released", False, ["release"]),
-        (State.HELD, "released", False, []),
-        (State.HELD, "released", True, ["release"]),
-        (State.DEAD, "released", False, []),
-        (State.FOREIGN, "released", False, []),
+        (FREE, "held", False, ["acquire"]),
+        (OURS, "held", False, []),
+        (OURS, "held", True, []),
+        (NEIGHBOUR, "held", False, ["join"]),
+        (SHARED, "held", False, []),
+        (THEIRS, "held", True, ["acquire"]),
+        (DIED, "held", False, ["acquire"]),
+        (ALIEN, "held", False, ["acquire"]),
+        (FREE, "released", False, []),
+        (FREE, "released", True, []),
+        (OURS, "released", False, ["release"]),
+        (SHARED, "released", False, ["leave"]),
+        (SHARED, "released", True, ["release"]),
+        (NEIGHBOUR, "released", False, []),
+        (THEIRS, "released", False, []),
+        (THEIRS, "released", True, ["release"]),
+        (DIED, "released", False, []),
+        (ALIEN, "released", False, []),
     ],
 )
-def test_plan(state: State, wanted: str, force: bool, actions: list[str]) -> None:
-    observed = Observed(state, lock(OTHER))
-    assert [step.action for step in plan(observed, wanted, "portal", force)] == actions
+def test_plan(observed: Observed, desired: str, force: bool, actions: list[str]) -> None:
+    steps = plan(observed, desired, "web1", "portal", force)
+    assert [step.action for step in steps] == actions
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans())))
+def test_the_lock_is_held_as_long_as_anybody_of_the_play_holds_it(
+    calls: list[tuple[str, bool]],
+) -> None:
+    """Whatever hosts take it and give it back, in any order and as often as they like."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "portal.lock"
+        holding: set[str] = set()
+        for host, takes in calls:
+            had = host in holding
+            holding = holding | {host} if takes else holding - {host}
+            outcome = take(path, desired="held" if takes else "released", holder=host)
+            assert outcome.changed == (had != takes)
+            assert (outcome.after.state is State.MINE) == bool(holding)
+            assert path.exists() == bool(holding)
+            assert len(list(Path(folder).iterdir())) == 2 * bool(holding)
+            if holding:
+                assert set(read(path).holders) == holding  # type: ignore[union-attr]
 
 
 def test_the_refusal_names_the_holder() -> None:
     with pytest.raises(Held) as caught:
-        plan(Observed(State.HELD, lock(OTHER)), "held", "portal", False)
+        plan(THEIRS, "held", "web1", "portal")
     assert str(caught.value).startswith(
         f"portal is being deployed by kim@{HERE.host} (pid 200) since 2026-01-02 12:00:00 UTC. "
         "Nothing was changed."
@@ -120,21 +179,23 @@ owners = st.builds(ProcessId, st.integers(1, 3), st.integers(1, 3), machines)
 def test_a_living_owner_that_can_be_seen_is_never_robbed(
     owner: ProcessId, asking: ProcessId, owner_alive: bool, age: int, ttl: int
 ) -> None:
-    state = judge(lock(owner, age, ttl), asking, here=HERE, owner_alive=owner_alive, now=NOW)
+    known = owner_alive if owner.machine == HERE else None
+    seen = judge(lock(owner, age, ttl), asking, here=HERE, owner_alive=known, now=NOW)
     if owner == asking:
-        assert state is State.MINE
-    elif owner.machine == HERE:
-        assert state is (State.HELD if owner_alive else State.DEAD)
+        assert seen.state is MINE
+    elif known is not None:
+        assert (seen.state, seen.reason) == ((HELD, None) if known else (State.STALE, DEAD))
     else:
-        assert state in (State.HELD, State.REBOOTED, State.EXPIRED)
-        assert (state is State.EXPIRED) <= (age > ttl)
+        assert seen.reason in (None, REBOOTED, EXPIRED)
+        assert (seen.reason is EXPIRED) <= (age > ttl)
 
 
 @given(st.text(), owners, st.text(), st.datetimes(timezones=st.just(UTC)), st.floats(1, 1e9))
 def test_a_lock_comes_back_as_it_was(
     name: str, owner: ProcessId, user: str, since: datetime, ttl: float
 ) -> None:
-    known = Lock(name, owner, user, since.replace(microsecond=0), ttl, "token")
+    holders = tuple(name.split())
+    known = Lock(name, owner, user, holders, since.replace(microsecond=0), ttl, "token")
     assert Lock.from_dict(json.loads(json.dumps(known.as_dict()))) == known
 
 
@@ -154,9 +215,19 @@ def ended() -> ProcessId:
     return found
 
 
-def change(path: Path, wanted: str = "held", **more: Any) -> LockChange:
+def change(path: Path, desired: str = "held", **more: Any) -> LockChange:
     owner = more.pop("owner", None) or myself()
-    return LockChange(path, "portal", wanted, owner, "kim", **{"ttl": 3600, **more})
+    options = {"user": "kim", "holder": "web1", "ttl": 3600, **more}
+    return LockChange(path, "portal", desired, owner, **options)
+
+
+def names(folder: Path) -> list[str]:
+    """Return what lies in a folder, but for what the holders of the lock in it share."""
+    held = read(folder / "portal.lock")
+    assert held is not None
+    shared = work_file(folder / "portal.lock", held.token)
+    assert shared.exists()
+    return sorted(entry.name for entry in folder.iterdir() if entry != shared)
 
 
 def take(path: Path, **more: Any) -> Outcome[Observed]:
@@ -171,9 +242,9 @@ def test_take_take_again_give_back(tmp_path: Path) -> None:
     content = path.read_bytes()
     assert not take(path).changed
     assert path.read_bytes() == content
-    assert [entry.name for entry in tmp_path.iterdir()] == ["portal.lock"]
-    assert take(path, wanted="released").after.state is State.FREE
-    assert not take(path, wanted="released").changed
+    assert names(tmp_path) == ["portal.lock"]
+    assert take(path, desired="released").after.state is State.FREE
+    assert not take(path, desired="released").changed
     assert list(tmp_path.iterdir()) == []
 
 
@@ -193,19 +264,19 @@ def test_check_mode_leaves_no_file_and_refuses_as_well(tmp_path: Path) -> None:
         other.kill()
         other.wait()
     # The kernel knows at once that its owner is gone.
-    assert run(change(path), check_mode=True).before.state is State.DEAD
+    assert run(change(path), check_mode=True).before.reason is DEAD
 
 
 def test_somebody_elses_lock_is_released_by_force_only(tmp_path: Path) -> None:
     path = tmp_path / "portal.lock"
     take(path, owner=process(os.getppid()))
     content = path.read_bytes()
-    assert not take(path, wanted="released").changed
+    assert not take(path, desired="released").changed
     assert path.read_bytes() == content
     with pytest.raises(Held):
         take(path)
     assert take(path, force=True).after.state is State.MINE
-    assert take(path, wanted="released", owner=process(os.getppid()), force=True).changed
+    assert take(path, desired="released", owner=process(os.getppid()), force=True).changed
     assert not path.exists()
 
 
@@ -213,8 +284,8 @@ def test_somebody_elses_lock_is_released_by_force_only(tmp_path: Path) -> None:
 def test_an_empty_file_is_taken_over(tmp_path: Path, content: str) -> None:
     path = tmp_path / "portal.lock"
     path.write_text(content)
-    assert take(path).before.state is State.EMPTY
-    assert [entry.name for entry in tmp_path.iterdir()] == ["portal.lock"]
+    assert take(path).before.reason is Reason.EMPTY
+    assert names(tmp_path) == ["portal.lock"]
 
 
 @pytest.mark.parametrize(
@@ -232,22 +303,24 @@ def test_an_empty_file_is_taken_over(tmp_path: Path, content: str) -> None:
         json.dumps({**lock(OTHER).as_dict(), "since": "0001-01-01T00:00:00+14:00"}).encode(),
         json.dumps({**lock(OTHER).as_dict(), "ttl": float("nan")}).encode(),
         json.dumps({**lock(OTHER).as_dict(), "token": None}).encode(),
+        json.dumps({**lock(OTHER).as_dict(), "token": "../other"}).encode(),
+        json.dumps({**lock(OTHER).as_dict(), "holders": "web1"}).encode(),
     ],
 )
 def test_what_is_no_lock_is_moved_aside_and_not_lost(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "portal.lock"
     path.write_bytes(content)
     taking = change(path)
-    assert run(taking).before.state is State.FOREIGN
+    assert run(taking).before.reason is Reason.FOREIGN
     assert taking.moved_to is not None
     assert taking.moved_to.read_bytes() == content
-    assert len(list(tmp_path.iterdir())) == 2
+    assert names(tmp_path) == ["portal.lock", taking.moved_to.name]
 
 
 def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
-    for wanted in ("held", "released"):
+    for desired in ("held", "released"):
         with pytest.raises(DeliveryError, match="for the lock does not exist"):
-            take(tmp_path / "missing" / "portal.lock", wanted=wanted)
+            take(tmp_path / "missing" / "portal.lock", desired=desired)
 
 
 def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
@@ -281,7 +354,7 @@ def test_a_failure_after_it_was_taken_gives_it_back(tmp_path: Path) -> None:
 
     path = tmp_path / "portal.lock"
     with pytest.raises(DeliveryError, match="The lock of portal is not held by this play"):
-        run(Failing(path, "portal", "held", myself(), "kim", ttl=60))
+        run(Failing(path, "portal", "held", myself(), user="kim", holder="web1", ttl=60))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -321,5 +394,4 @@ def test_of_many_takers_exactly_one_wins(tmp_path: Path, before: str) -> None:
             one.join(60)
             one.kill()
     assert outcome == ["held"] * (takers - 1) + ["won"]
-    left = [entry.name for entry in tmp_path.iterdir() if "foreign" not in entry.name]
-    assert left == ["portal.lock"]
+    assert [name for name in names(tmp_path) if "foreign" not in name] == ["portal.lock"]
