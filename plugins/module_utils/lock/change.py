@@ -171,9 +171,9 @@ class LockChange:
         end = f", end it (kill {pids})" if pids else ", end it"
         which = "this play" if lock.owner == self.owner else f"the ended deploy by {lock.holder}"
         return Held(
-            f"{busy} is still at work on {lock.name}, as part of {which}",
-            state="Nothing was changed, and the lock is as it was.",
-            next_step=f"Wait until it has ended, which may be an undo, then run this again. If it "
+            f"{busy.message} is still at work on {lock.name}, as part of {which}",
+            state="Nothing was changed.",
+            next_step="Wait until it has ended, which may be an undo, then run this again. If it "
             f"hangs{end}.",
             lock=lock,
         )
