@@ -70,13 +70,7 @@ class Service:
         if upgrade:
             await self.echo(reader, writer, key)
             return False
-        status = "200 OK"
-        if path.startswith("/slow/"):
-            await asyncio.sleep(float(path.removeprefix("/slow/")))
-        elif path == "/sick":
-            self.healthy = False
-        elif path == "/health" and not self.healthy:
-            status = "503 Service Unavailable"
+        status = await self.status(path, writer)
         body = json.dumps({"version": self.version, "size": size}).encode()
         close = "Connection: close\r\n" if self.ending else ""
         writer.write(
@@ -85,7 +79,21 @@ class Service:
             + body
         )
         await writer.drain()
+        await self.answered(path, writer)
         return not close
+
+    async def status(self, path: str, writer: asyncio.StreamWriter) -> str:
+        """Do what the path asks for, and return the status."""
+        if path.startswith("/slow/"):
+            await asyncio.sleep(float(path.removeprefix("/slow/")))
+        elif path == "/sick":
+            self.healthy = False
+        elif path == "/health" and not self.healthy:
+            return "503 Service Unavailable"
+        return "200 OK"
+
+    async def answered(self, path: str, writer: asyncio.StreamWriter) -> None:
+        """Called after each answer."""
 
     async def echo(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: bytes

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,11 +36,18 @@ class Seen:
 
     answered: Counter[str] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
+    # When, by the monotonic clock, in the same order.
+    failed_at: list[float] = field(default_factory=list)
     versions: Counter[str] = field(default_factory=Counter)
 
     @property
     def requests(self) -> int:
         return self.answered.total() + len(self.failed)
+
+    def lose(self, why: str) -> None:
+        """Note a request that failed just now."""
+        self.failed.append(why)
+        self.failed_at.append(time.monotonic())
 
 
 class RouterLoad:
@@ -121,12 +129,12 @@ class RouterLoad:
             deadline = asyncio.get_running_loop().time() + PATIENCE
             answer = await self._client.send(wire, deadline)
         except NoAnswer as error:
-            self.seen.failed.append(f"{kind}: {error.kind} ({error})")
+            self.seen.lose(f"{kind}: {error.kind} ({error})")
             return
         if answer.status != 200:
-            self.seen.failed.append(f"{kind}: {answer.status}")
+            self.seen.lose(f"{kind}: {answer.status}")
         elif body is not None and b'"size": %d}' % len(body) not in answer.body:
-            self.seen.failed.append(f"{kind}: {answer.body!r}")
+            self.seen.lose(f"{kind}: {answer.body!r}")
         else:
             self.seen.answered[kind] += 1
             self.seen.versions[answer.headers.get("x-version", "")] += 1
@@ -159,7 +167,7 @@ class RouterLoad:
                         await asyncio.sleep(0.1)
                     writer.close()
             except (OSError, AssertionError, asyncio.IncompleteReadError) as error:
-                self.seen.failed.append(f"socket: {error!r}")
+                self.seen.lose(f"socket: {error!r}")
                 await asyncio.sleep(0.05)
             else:
                 self.seen.answered["socket"] += 1

@@ -1,0 +1,233 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The flows of the matrices: how a version is deployed, and what is left on the engine."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from docker import DockerClient
+from docker.errors import NotFound
+
+from tests.matrix import cells
+from tests.matrix.fronts import Front
+from tests.support.compose import CHECK, Stage
+from tests.support.engine import IMAGES, PROJECT, build, one_at_a_time, remove_all
+from tests.support.modules import RunningModule, start_module
+from tests.support.plays import ROOT
+from tests.support.router_daemon import free_port
+from tests.support.service import SERVICE_LABEL
+
+SUPPORT = ROOT / "tests" / "support"
+STOP_SECONDS = 20
+# What the modules may wait for; none of it is reached unless something hangs.
+HEALTH_SECONDS = 20
+DRAIN_SECONDS = 20
+
+
+def actor_image() -> str:
+    """Build the service that crashes as it is asked to."""
+    with one_at_a_time("image-actor"):
+        return build(SUPPORT, f"{IMAGES}/actor:latest", "actor_image/Dockerfile")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A container of the service as it was found."""
+
+    name: str
+    version: str
+    status: str
+    restart: str
+    exit_code: int
+    restarts: int
+
+    @property
+    def running(self) -> bool:
+        return self.status in ("running", "restarting")
+
+
+def kept_of(attributes: Mapping[str, Any]) -> Kept:
+    """Read what the engine says of a container."""
+    environment = dict(entry.partition("=")[::2] for entry in attributes["Config"]["Env"])
+    state = attributes["State"]
+    return Kept(
+        attributes["Name"].lstrip("/"),
+        environment.get("VERSION", ""),
+        state["Status"],
+        attributes["HostConfig"]["RestartPolicy"]["Name"] or "no",
+        state["ExitCode"],
+        attributes["RestartCount"],
+    )
+
+
+class Flow:
+    """One service, deployed by one flow behind one router."""
+
+    module = ""
+    label = ""
+
+    def __init__(self, engine: DockerClient, name: str, image: str, front: Front, folder: Path):
+        self.engine = engine
+        self.name = name
+        self.image = image
+        self.front = front
+        self.folder = folder
+
+    def arguments(self, version: str, environment: Mapping[str, str], **more: Any) -> Any:
+        """The module's options to deploy that version."""
+        raise NotImplementedError
+
+    def start(self, version: str, environment: Mapping[str, str], **more: Any) -> RunningModule:
+        """Start the module."""
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        return start_module(folder, self.module, self.arguments(version, environment, **more))
+
+    def containers(self) -> list[Kept]:
+        """All containers of the service, those that ended as well."""
+        found = []
+        for entry in self.engine.api.containers(all=True):
+            if str(entry["Labels"].get(self.label, "")).startswith(self.name):
+                try:
+                    found.append(kept_of(self.engine.api.inspect_container(entry["Id"])))
+                except NotFound:
+                    continue
+        return sorted(found, key=lambda one: (one.version, one.name))
+
+    def clean_up(self) -> None:
+        """Remove the service from the router and the engine."""
+        try:
+            self.front.forget()
+        finally:
+            for entry in self.engine.api.containers(all=True):
+                if str(entry["Labels"].get(self.label, "")).startswith(self.name):
+                    self.engine.api.remove_container(entry["Id"], force=True, v=True)
+            remove_all(self.engine, self.name)
+
+
+class ServiceFlow(Flow):
+    """``service_deploy``."""
+
+    module = "service_deploy"
+    label = SERVICE_LABEL
+    port: int | None = None
+
+    def arguments(self, version: str, environment: Mapping[str, str], **more: Any) -> Any:
+        given = {
+            "name": self.name,
+            "image": self.image,
+            "pull": "never",
+            "container_port": 8080,
+            "published_port": self.port,
+            "bind_address": "127.0.0.1",
+            "address": "127.0.0.1",
+            "environment": {"VERSION": version, **environment},
+            "health_path": "/health",
+            "health_timeout": HEALTH_SECONDS,
+            "stop_timeout": STOP_SECONDS,
+            "router": self.front.router,
+            "api_url": self.front.api_url,
+            "route": self.front.route,
+            "host_header": self.front.host,
+            "prove_path": "/verify",
+            "prove_count": cells.VERIFY_COUNT,
+            "drain_timeout": DRAIN_SECONDS,
+            **self.front.options,
+            **more,
+        }
+        restart = given.pop("restart", None)
+        if restart:
+            given["restart_policy"] = restart
+        if environment.get("CRASH", "").startswith("test"):
+            given |= {"test_image": self.image, "test_command": ["python3", "/app/ask.py"]}
+        return supported(self.module, given)
+
+
+class FixedServiceFlow(ServiceFlow):
+    """``service_deploy`` with ``published_port``."""
+
+    def __init__(self, *values: Any):
+        super().__init__(*values)
+        self.port = free_port()
+
+
+class ComposeFlow(Flow):
+    """``compose_redeploy`` by one strategy."""
+
+    module = "compose_redeploy"
+    label = PROJECT
+    strategy = ""
+
+    def arguments(self, version: str, environment: Mapping[str, str], **more: Any) -> Any:
+        project = self.folder / "project"
+        project.mkdir(exist_ok=True)
+        stage = Stage(self.engine, self.name, project)
+        restart = more.pop("restart", "no")
+        stage.write(
+            {
+                "web": {
+                    "image": self.image,
+                    "environment": {"VERSION": version, **environment},
+                    "ports": ["127.0.0.1::8080"],
+                    "healthcheck": CHECK,
+                    "restart": restart,
+                    "stop_grace_period": f"{STOP_SECONDS}s",
+                }
+            }
+        )
+        router = {
+            "name": self.front.router,
+            "api_url": self.front.api_url,
+            "services": [{"service": "web", "port": 8080, "name": self.front.route}],
+            "host_header": self.front.host,
+            "health_path": "/health",
+            "prove_path": "/verify",
+            "prove_count": cells.VERIFY_COUNT,
+            "drain_timeout": DRAIN_SECONDS,
+        }
+        given = {
+            "strategy": self.strategy,
+            "wait_timeout": HEALTH_SECONDS,
+            "router": router,
+            **self.front.options,
+            **more,
+        }
+        return supported(self.module, stage.arguments(**given))
+
+
+class RecreateFlow(ComposeFlow):
+    strategy = cells.RECREATE
+
+
+class RollingFlow(ComposeFlow):
+    strategy = cells.ROLLING
+
+
+class BlueGreenFlow(ComposeFlow):
+    strategy = cells.BLUE_GREEN
+
+
+FLOWS: Mapping[str, type[Flow]] = {
+    cells.SERVICE: ServiceFlow,
+    cells.SERVICE_FIXED: FixedServiceFlow,
+    cells.RECREATE: RecreateFlow,
+    cells.ROLLING: RollingFlow,
+    cells.BLUE_GREEN: BlueGreenFlow,
+}
+
+
+def supported(module: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options; without `soak` as long as a module does not know it."""
+    text = (ROOT / "plugins" / "modules" / f"{module}.py").read_text()
+    texts = [text, *(one.read_text() for one in (ROOT / "plugins" / "doc_fragments").glob("*.py"))]
+    known = any("\n  soak:" in one for one in texts)
+    return {
+        name: value
+        for name, value in given.items()
+        if value is not None and (name != "soak" or known)
+    }
