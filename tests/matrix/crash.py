@@ -9,15 +9,11 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from docker import DockerClient
-
 from tests.matrix.cells import SERVICES, SOAK_SECONDS, Crash, Expected, expected
-from tests.matrix.flows import FLOWS, Flow, Kept
-from tests.matrix.fronts import Front
-from tests.matrix.truth import false_claims, faults_of_message, first_sentence
+from tests.matrix.flows import Flow, Kept
+from tests.matrix.truth import false_claims, faults_of_message
 from tests.support.modules import Ended
 from tests.support.router_load import RouterLoad, Seen, router_load
 
@@ -29,7 +25,7 @@ BAD = "v3"
 
 
 @dataclass(frozen=True)
-class Observed:
+class ObservedCrash:
     """What a cell came to.
 
     :param versions: who answered right after the deploy, and a while later.
@@ -54,16 +50,8 @@ class Observed:
         return ", ".join(f"{one.version} {one.status} ({one.restart})" for one in self.containers)
 
 
-def run_crash(cell: Crash, engine: DockerClient, name: str, image: str, front: Front, folder: Path):
-    """Run a cell; return what was seen."""
-    flow = FLOWS[cell.flow](engine, name, image, front, folder)
-    try:
-        return _run(cell, flow)
-    finally:
-        flow.clean_up()
-
-
-def _run(cell: Crash, flow: Flow) -> Observed:
+def run_crash(cell: Crash, flow: Flow) -> ObservedCrash:
+    """Run a cell; return what was seen. Who made the flow cleans it up."""
     # Two former releases, so that there is one to keep.
     for version in ("v1", "v2") if cell.flow in SERVICES else ("v2",):
         good = deploy(flow, version, {}, restart=cell.restart, soak=1)
@@ -99,10 +87,10 @@ def deploy(flow: Flow, version: str, environment: Mapping[str, str], **more: Any
 
 def observed(
     bad: Ended, versions: tuple[str, str], containers: Sequence[Kept], seen: Seen, over: float
-) -> Observed:
+) -> ObservedCrash:
     """Return all that a cell came to."""
     at = seen.failed_at
-    return Observed(
+    return ObservedCrash(
         ended=bad.code >= 0,
         failed=bool(bad.result.get("failed")),
         result=bad.result or {"msg": bad.output[-500:]},
@@ -116,7 +104,7 @@ def observed(
     )
 
 
-def judge(cell: Crash, seen: Observed) -> list[str]:
+def judge(cell: Crash, seen: ObservedCrash) -> list[str]:
     """Return what is not as it must be; nothing if the cell is good. Pure."""
     wanted: Expected = expected(cell)
     found = []
@@ -154,8 +142,3 @@ def _faults_of_containers(cell: Crash, containers: Sequence[Kept]) -> list[str]:
     if cell.flow in SERVICES and "v1" not in {one.version for one in containers}:
         found.append("v1, the earlier good release, is gone")
     return found
-
-
-def described(seen: Observed) -> str:
-    """Return what the message says, for a table."""
-    return f"{seen.result.get('kind', '')}: {first_sentence(seen.result)}"

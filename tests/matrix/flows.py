@@ -7,33 +7,27 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from docker import DockerClient
-from docker.errors import NotFound
+from docker.errors import APIError, NotFound
 
-from tests.matrix import cells
+from tests.matrix import cells, kills
 from tests.matrix.fronts import Front
 from tests.support.compose import CHECK, Stage
-from tests.support.engine import IMAGES, PROJECT, build, one_at_a_time, remove_all
+from tests.support.engine import PROJECT, remove_all
 from tests.support.modules import RunningModule, start_module
 from tests.support.plays import ROOT
 from tests.support.router_daemon import free_port
 from tests.support.service import SERVICE_LABEL
 
-SUPPORT = ROOT / "tests" / "support"
 STOP_SECONDS = 20
 # What the modules may wait for; none of it is reached unless something hangs.
 HEALTH_SECONDS = 20
 DRAIN_SECONDS = 20
-
-
-def actor_image() -> str:
-    """Build the service that crashes as it is asked to."""
-    with one_at_a_time("image-actor"):
-        return build(SUPPORT, f"{IMAGES}/actor:latest", "actor_image/Dockerfile")
 
 
 @dataclass(frozen=True)
@@ -71,6 +65,7 @@ class Flow:
 
     module = ""
     label = ""
+    on_an_engine = True
 
     def __init__(self, engine: DockerClient, name: str, image: str, front: Front, folder: Path):
         self.engine = engine
@@ -91,21 +86,34 @@ class Flow:
     def containers(self) -> list[Kept]:
         """All containers of the service, those that ended as well."""
         found = []
-        for entry in self.engine.api.containers(all=True):
-            if str(entry["Labels"].get(self.label, "")).startswith(self.name):
-                try:
-                    found.append(kept_of(self.engine.api.inspect_container(entry["Id"])))
-                except NotFound:
-                    continue
+        for entry in self._listed():
+            with suppress(NotFound):
+                found.append(kept_of(self.engine.api.inspect_container(entry["Id"])))
         return sorted(found, key=lambda one: (one.version, one.name))
+
+    def log(self, version: str) -> bytes:
+        """What the containers of a version have logged."""
+        text = b""
+        for entry in self._listed():
+            with suppress(NotFound):
+                if kept_of(self.engine.api.inspect_container(entry["Id"])).version == version:
+                    text += self.engine.api.logs(entry["Id"])
+        return text
+
+    def _listed(self) -> list[Any]:
+        return [
+            entry
+            for entry in self.engine.api.containers(all=True)
+            if str(entry["Labels"].get(self.label, "")).startswith(self.name)
+        ]
 
     def clean_up(self) -> None:
         """Remove the service from the router and the engine."""
         try:
             self.front.forget()
         finally:
-            for entry in self.engine.api.containers(all=True):
-                if str(entry["Labels"].get(self.label, "")).startswith(self.name):
+            for entry in self._listed():
+                with suppress(APIError):
                     self.engine.api.remove_container(entry["Id"], force=True, v=True)
             remove_all(self.engine, self.name)
 
@@ -212,12 +220,55 @@ class BlueGreenFlow(ComposeFlow):
     strategy = cells.BLUE_GREEN
 
 
+class RegisterFlow(Flow):
+    """``proxy_register``: both versions run, and only the traffic is switched."""
+
+    module = kills.REGISTER
+    on_an_engine = False
+    label = "immutable-test.matrix"
+
+    def arguments(self, version: str, environment: Mapping[str, str], **more: Any) -> Any:
+        given = {
+            "router": self.front.router,
+            "api_url": self.front.api_url,
+            "service": self.front.route,
+            "url": self._url(version, environment),
+            "host_header": self.front.host,
+            "health_path": "/health",
+            "prove_path": "/verify",
+            "prove_count": cells.VERIFY_COUNT,
+            "drain_timeout": DRAIN_SECONDS,
+            **self.front.options,
+            **more,
+        }
+        given.pop("restart", None)
+        return supported(self.module, given)
+
+    def _url(self, version: str, environment: Mapping[str, str]) -> str:
+        """Have the version run; return its address."""
+        name = f"{self.name}-{version}"
+        try:
+            found = self.engine.containers.get(name)
+        except NotFound:
+            found = self.engine.containers.run(
+                self.image,
+                detach=True,
+                name=name,
+                labels={self.label: self.name},
+                environment={"VERSION": version, **environment},
+                ports={"8080/tcp": ("127.0.0.1", None)},
+            )
+        found.reload()
+        return f"http://127.0.0.1:{found.ports['8080/tcp'][0]['HostPort']}"
+
+
 FLOWS: Mapping[str, type[Flow]] = {
     cells.SERVICE: ServiceFlow,
     cells.SERVICE_FIXED: FixedServiceFlow,
     cells.RECREATE: RecreateFlow,
     cells.ROLLING: RollingFlow,
     cells.BLUE_GREEN: BlueGreenFlow,
+    kills.REGISTER: RegisterFlow,
 }
 
 

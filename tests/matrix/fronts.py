@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, immutable.delivery contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The routers of the matrices: one of each kind, with a service for each cell that runs at a time."""
+"""The routers of the matrices: one of each kind, with a service for each cell at a time."""
 
 from __future__ import annotations
 

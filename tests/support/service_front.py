@@ -23,7 +23,8 @@ class EngineFront:
     """Passes requests on to the engine; *moment* is a pattern for what follows ``METHOD /vN``.
 
     ``hold`` stops at the first request that matches until :attr:`opened`; ``cut`` ends everything
-    there; ``answer`` gives that status and JSON instead.
+    there; ``answer`` gives that status and JSON instead; ``tell`` calls :attr:`told` once the
+    engine has the request, while it works on it.
     """
 
     moment: str = "$^"
@@ -34,6 +35,9 @@ class EngineFront:
     tls: ssl.SSLContext | None = None
     # Whether the engine gets the request before that.
     forwarded: bool = False
+    # Which of the requests that match.
+    number: int = 1
+    told: Callable[[], object] = lambda: None
     reached: threading.Event = field(default_factory=threading.Event)
     opened: threading.Event = field(default_factory=threading.Event)
     requests: list[str] = field(default_factory=list)
@@ -42,6 +46,8 @@ class EngineFront:
     def __post_init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._left = self.number
         self.url = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -71,7 +77,11 @@ class EngineFront:
             method, _space, path = line.rpartition(" ")[0].partition(" ")
             request = f"{method} {re.sub(r'^/v[0-9.]+', '', path)}"
             self.requests.append(request)
-            matches = re.search(self.moment, request) is not None and not self.reached.is_set()
+            matches = self._matches(request)
+            if matches and self.then == "tell":
+                self.reached.set()
+                _engine(head, body, connection.sendall, self.told)
+                return
             if matches and not self.forwarded and not self._interfere(connection):
                 return
             answer = _engine(head, body, None if matches else connection.sendall)
@@ -80,6 +90,14 @@ class EngineFront:
             if answer:
                 connection.sendall(answer)
         self._open.discard(connection)
+
+    def _matches(self, request: str) -> bool:
+        """Tell whether this is the request to interfere with."""
+        with self._lock:
+            if re.search(self.moment, request) is None:
+                return False
+            self._left -= 1
+            return self._left == 0
 
     def _interfere(self, connection: socket.socket) -> bool:
         """Do what is to be done; return whether the request takes its course then."""
@@ -121,7 +139,12 @@ def _request(connection: socket.socket) -> tuple[bytes, bytes]:
     return head, body
 
 
-def _engine(head: bytes, body: bytes, pass_on: Callable[[bytes], None] | None) -> bytes:
+def _engine(
+    head: bytes,
+    body: bytes,
+    pass_on: Callable[[bytes], None] | None,
+    told: Callable[[], object] = lambda: None,
+) -> bytes:
     """Ask the engine; its answer is passed on as it comes, or returned."""
     kept = b""
     with socket.socket(socket.AF_UNIX) as engine:
@@ -129,6 +152,7 @@ def _engine(head: bytes, body: bytes, pass_on: Callable[[bytes], None] | None) -
         engine.connect(ENGINE)
         head = re.sub(rb"(?i)\r\nconnection: [^\r]*", b"", head)
         engine.sendall(head + b"\r\nConnection: close\r\n\r\n" + body)
+        told()
         while more := engine.recv(65536):
             if pass_on is None:
                 kept += more

@@ -15,6 +15,9 @@
 
 ``IGNORE_TERM``: for how many seconds it goes on serving after SIGTERM, as a slow service does.
 ``HEALTH=never``: never healthy.
+``VERIFY_SECONDS``: how long its answers to ``/verify`` take.
+
+Its log says when it is told to end, and when it is asked for a path the first time.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ PORT = 8080
 EXIT_CODE = 3
 # Asked by health checks, by tests, and by a router that checks its servers.
 DIRECT = ("/health", "/test", "/alive")
+TOLD = ("/health", "/test", "/verify")
 
 
 def crash(why: str) -> None:
@@ -44,6 +48,7 @@ class Actor(Service):
         self.number = number
         self.count = 0
         self.due = False
+        self.asked: set[str] = set()
         self.healthy = os.environ.get("HEALTH", "") != "never"
 
     def later(self, seconds: float, why: str) -> None:
@@ -52,6 +57,11 @@ class Actor(Service):
             asyncio.get_running_loop().call_later(seconds, crash, why)
 
     async def status(self, path: str, writer: asyncio.StreamWriter) -> str:
+        if path in TOLD and path not in self.asked:
+            self.asked.add(path)
+            print(f"was asked for {path}", file=sys.stderr, flush=True)
+        if path == "/verify":
+            await asyncio.sleep(float(os.environ.get("VERIFY_SECONDS", "0")))
         if self.moment == "traffic" and path not in DIRECT:
             self.later(self.number, f"{self.number} s after its first request from the router")
         return await super().status(path, writer)
@@ -82,6 +92,7 @@ async def main() -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await stop.wait()
+    print("was told to end", file=sys.stderr, flush=True)
     await asyncio.sleep(float(os.environ.get("IGNORE_TERM", "0")))
     server.close()
     await actor.end()
