@@ -38,11 +38,12 @@ AFTER_THE_SWITCH = (VERIFY, SWITCHED, DRAIN, SOAK)
 
 SOAK_SECONDS = 4
 VERIFY_COUNT = 3
+VERIFY_SECONDS = 5
 # How long clients may see failures of a release that crashed after it got the traffic: until the
-# crash is noticed, and the former release has the traffic again.
-NOTICED_SECONDS = 4.0
+# crash is noticed, and the former release has the traffic again. Wide, for a machine that is busy.
+NOTICED_SECONDS = 15.0
 # The same for flows with a gap: the former container has to start again as well.
-GAP_SECONDS = 20.0
+GAP_SECONDS = 60.0
 
 
 @dataclass(frozen=True)

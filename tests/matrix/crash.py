@@ -17,7 +17,7 @@ from tests.matrix.truth import false_claims, faults_of_message
 from tests.support.modules import Ended
 from tests.support.router_load import RouterLoad, Seen, router_load
 
-RATE = 50.0
+RATE = 30.0
 DEPLOY_SECONDS = 180
 # After the deploy: what was told to end has ended, what restarts in a loop has restarted.
 SETTLE_SECONDS = 2.0

@@ -144,6 +144,7 @@ class ServiceFlow(Flow):
             "host_header": self.front.host,
             "prove_path": "/verify",
             "prove_count": cells.VERIFY_COUNT,
+            "prove_timeout": cells.VERIFY_SECONDS,
             "drain_timeout": DRAIN_SECONDS,
             **self.front.options,
             **more,
@@ -196,6 +197,7 @@ class ComposeFlow(Flow):
             "health_path": "/health",
             "prove_path": "/verify",
             "prove_count": cells.VERIFY_COUNT,
+            "prove_timeout": cells.VERIFY_SECONDS,
             "drain_timeout": DRAIN_SECONDS,
         }
         given = {
@@ -237,6 +239,7 @@ class RegisterFlow(Flow):
             "health_path": "/health",
             "prove_path": "/verify",
             "prove_count": cells.VERIFY_COUNT,
+            "prove_timeout": cells.VERIFY_SECONDS,
             "drain_timeout": DRAIN_SECONDS,
             **self.front.options,
             **more,

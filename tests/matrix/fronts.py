@@ -46,8 +46,11 @@ class Front:
         return requests.get(f"{self.url}{path}", headers=headers, timeout=PATIENCE)
 
     def version(self) -> str:
-        """Which version answers; the status if none does."""
-        answer = self.get("/1")
+        """Which version answers; the status if none does, or that there was no answer."""
+        try:
+            answer = self.get("/1")
+        except requests.RequestException as error:
+            return type(error).__name__
         return answer.headers.get("X-Version", "") if answer.ok else str(answer.status_code)
 
 

@@ -50,6 +50,7 @@ class Run:
     ended: bool
     code: int
     result: Mapping[str, Any]
+    seconds: float = 0.0
     output: str = field(default="", repr=False)
 
     @property
@@ -159,7 +160,8 @@ def interrupt(cell: Kill, flow: Flow, stack: ExitStack) -> tuple[bool, Run]:
         )
         running.append(start(cell, flow, stack, docker_host=front.url))
         started.set()
-        return sent.is_set(), running[0].end()
+        done = running[0].end()
+        return sent.is_set(), done
     running.append(start(cell, flow, stack))
     started.set()
     over = threading.Event()
@@ -193,6 +195,7 @@ def start(cell: Kill, flow: Flow, stack: ExitStack, **more: Any) -> Command:
     folder = flow.folder / f"run-{time.monotonic_ns()}"
     folder.mkdir()
     module = stack.enter_context(start_module(folder, flow.module, options))
+    began = time.monotonic()
 
     def end() -> Run:
         try:
@@ -202,7 +205,8 @@ def start(cell: Kill, flow: Flow, stack: ExitStack, **more: Any) -> Command:
             module.process.kill()
             ended = False
         done = module.end()
-        return Run(ended, done.code, done.result, done.output[-3000:])
+        seconds = round(time.monotonic() - began, 1)
+        return Run(ended, done.code, done.result, seconds, done.output[-3000:])
 
     return Command(module.process, end)
 
@@ -220,14 +224,17 @@ def _start_play(flow: Flow, options: Mapping[str, Any], stack: ExitStack) -> Com
         "always": [{"name": "Unlock", module: {**lock, "state": "released"}}],
     }
     play = stack.enter_context(start_play([task], env={MARK: flow.name}))
+    began = time.monotonic()
 
     def end() -> Run:
         try:
             done = play.wait(RUN_SECONDS)
         except AssertionError as error:
-            return Run(False, -9, {}, str(error)[-3000:])
+            return Run(False, -9, {}, RUN_SECONDS, str(error)[-3000:])
         work = [one for one in done.results if one.task in ("Lock", "Work")]
-        return Run(True, done.rc, work[-1].data if work else {}, done.output[-3000:])
+        seconds = round(time.monotonic() - began, 1)
+        result = work[-1].data if work else {}
+        return Run(True, done.rc, result, seconds, done.output[-3000:])
 
     return Command(play.process, end)
 

@@ -28,8 +28,9 @@ def told(row: Row) -> str:
         lines += [
             f"{'/'.join(seen.between)} then {seen.version} serves; {seen.lost} of {seen.requests}"
             f" requests failed; {', '.join(shape(seen.containers))}",
-            f"interrupted: code {first.code}, {first.result.get('kind')}:"
-            f" {first_sentence(first.result)}",
+            f"interrupted: code {first.code} after {first.seconds} s, {first.result.get('kind')}:"
+            f" {first_sentence(first.result)}; again: {seen.again.seconds} s,"
+            f" a third time: {seen.third.seconds} s",
             f"state: {first.result.get('state')}",
         ]
     return "\n      ".join([*lines, *(f"- {fault}" for fault in row.faults)])
