@@ -4,7 +4,7 @@
 # Recipes share .build and .lab: never two at a time.
 .NOTPARALLEL:
 .PHONY: help setup-demo setup-test setup-servers setup-engine setup-machines engine-down demo demo-down lint units \
-	test test-fast molecule bench clean
+	test test-fast matrix molecule bench clean
 
 # With the first, Python reads a program that comes on its standard input byte by byte, and so do all of
 # Ansible's modules; with the second it compiles the checkout anew at each start.
@@ -67,6 +67,9 @@ test: ## all there is to check: lint, and the tests of apps, modules and whole d
 
 test-fast: lint setup-servers ## the same without what needs a Docker engine
 	@$(PYTEST) $(SIDE_BY_SIDE) $(QUICK)
+
+matrix: setup-test setup-servers setup-engine ## crash and kill deploys at every moment; writes benchmarks/RESULTS.md
+	@PYTHONPATH=.build/collections:. .venv-test/bin/python -m tests.matrix.run
 
 molecule: setup-engine ## the scenarios on machines, each from a fresh one to a removed one
 	@PATH="$(CURDIR)/.venv-test/bin:$$PATH" molecule test --all

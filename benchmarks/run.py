@@ -21,21 +21,9 @@ from pathlib import Path
 if __package__ in {None, ""}:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.page import merged
+from benchmarks.page import BENCHMARKS, write
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "RESULTS.md"
-BENCHMARKS = (
-    "bench_archive",
-    "bench_proxy",
-    "bench_switch",
-    "bench_window",
-    "bench_deploys",
-    "bench_alb",
-    "bench_service",
-    "bench_routers",
-    "bench_compose",
-)
 
 
 def main() -> int:
@@ -55,8 +43,7 @@ def main() -> int:
         print(f"\n{table.text()}\n", flush=True)
         if not arguments.quick:
             # At once: a run of all takes long, and one that is ended has still measured these.
-            page = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
-            RESULTS.write_text(merged(page, {name: table}, BENCHMARKS), encoding="utf-8")
+            write({name: table})
         tables[name] = table
     return 0 if all(table.kept for table in tables.values()) else 1
 

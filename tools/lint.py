@@ -155,7 +155,7 @@ def lanes() -> list[list[Check]]:
     rest = [f"--skip-test={test}" for test in slow]
     config = f"--config-file={COPY / 'pyproject.toml'}"
     plugins = f"{COLLECTION}/plugins".replace("/", ".")
-    own = ("benchmarks", "tools", "tests/support")
+    own = ("benchmarks", "tools", "tests/support", "tests/matrix")
     docs = ("antsibull-docs", "lint-collection-docs", "--plugin-docs", ".")
     apps = [
         Check(f"mypy {app.name}", ("mypy", config, "."), app)

@@ -24,6 +24,7 @@ from tests.support.plays import ROOT
 from tests.support.router_daemon import free_port
 from tests.support.service import SERVICE_LABEL
 
+ASK = ["python3", "-m", "tests.support.actor_image.ask"]
 STOP_SECONDS = 20
 # What the modules may wait for; none of it is reached unless something hangs.
 HEALTH_SECONDS = 20
@@ -153,7 +154,7 @@ class ServiceFlow(Flow):
         if restart:
             given["restart_policy"] = restart
         if environment.get("CRASH", "").startswith("test"):
-            given |= {"test_image": self.image, "test_command": ["python3", "/app/ask.py"]}
+            given |= {"test_image": self.image, "test_command": ASK}
         return supported(self.module, given)
 
 
@@ -259,10 +260,11 @@ class RegisterFlow(Flow):
                 name=name,
                 labels={self.label: self.name},
                 environment={"VERSION": version, **environment},
-                ports={"8080/tcp": ("127.0.0.1", None)},
+                ports={"8080/tcp": ("127.0.0.1", 0)},
             )
         found.reload()
-        return f"http://127.0.0.1:{found.ports['8080/tcp'][0]['HostPort']}"
+        port = found.attrs["NetworkSettings"]["Ports"]["8080/tcp"][0]["HostPort"]
+        return f"http://127.0.0.1:{port}"
 
 
 FLOWS: Mapping[str, type[Flow]] = {

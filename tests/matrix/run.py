@@ -15,11 +15,14 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from benchmarks.page import write
 from tests.matrix.bench import Bench, Row, open_bench
 from tests.matrix.cells import crashes
-from tests.matrix.table import told
+from tests.matrix.kills import KILL_FLOWS
+from tests.matrix.table import crash_grid, kill_grid, told
 
-MATRICES = ("crash", "kill")
+CRASH, KILL = "crash", "kill"
+MATRICES = (CRASH, KILL)
 
 
 def main() -> int:
@@ -35,19 +38,23 @@ def main() -> int:
         for matrix in chosen:
             rows = run(bench, matrix, words)
             bad += sum(1 for row in rows if row.faults)
+            grid = crash_grid(rows) if matrix == CRASH else kill_grid(rows)
+            print(f"\n{grid.text()}\n", flush=True)
+            if not words:
+                write({f"{matrix}_matrix": grid})
     return 1 if bad else 0
 
 
 def run(bench: Bench, matrix: str, words: Sequence[str]) -> list[Row]:
     """Run a matrix; print each row as it comes."""
-    cells = crashes() if matrix == "crash" else bench.kills()
+    # A word may begin with the name of a flow: then the others need not be tried.
+    flows = [word.partition(",")[0] for word in words if word.partition(",")[0] in KILL_FLOWS]
+    cells = crashes() if matrix == CRASH else bench.kills(flows or KILL_FLOWS)
     wanted = [cell for cell in cells if all(word in cell.name for word in words)]
     rows = []
-    for row in bench.run(wanted, bench.crash if matrix == "crash" else bench.kill):
+    for row in bench.run(wanted, bench.crash if matrix == CRASH else bench.kill):
         print(told(row), flush=True)
         rows.append(row)
-    faulty = sum(1 for row in rows if row.faults)
-    print(f"{matrix} matrix: {len(rows)} cells, {faulty} with faults", flush=True)
     return rows
 
 

@@ -27,7 +27,7 @@ import os
 import signal
 import sys
 
-from router_backend import Service
+from tests.support.router_backend import Service
 
 PORT = 8080
 EXIT_CODE = 3
