@@ -14,25 +14,23 @@ from __future__ import annotations
 import email.utils
 import http.client
 import json
-import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .deadline import Deadline
 from .errors import DeliveryError, TimeoutExceeded
 from .http_reasons import never_sent, reason
+from .http_sockets import CHUNK, CONNECT_SECONDS, READ_SECONDS, ending_at, session_for
 
 try:
     import requests
-    import requests.adapters
     import urllib3
     import urllib3.exceptions
-    import urllib3.response
 except ImportError:
     HAS_REQUESTS = False
     REQUESTS_IMPORT_ERROR: str | None = traceback.format_exc()
@@ -41,18 +39,17 @@ else:
     REQUESTS_IMPORT_ERROR = None
 
 if TYPE_CHECKING:
-    from requests import PreparedRequest, Response, Session
+    from requests import PreparedRequest, Response
 
-CHUNK = 1024 * 1024
 JSON_LIMIT = 8 * CHUNK
-CONNECT_SECONDS = 10.0
-READ_SECONDS = 60.0
 TRIES = 3
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 
 class HttpError(DeliveryError):
     """A request got no usable answer."""
+
+    usual_step = "See the server's log, then run this again."
 
 
 class Unreachable(HttpError):
@@ -61,6 +58,13 @@ class Unreachable(HttpError):
 
 class ConnectionBroken(HttpError):
     """The connection broke after the request may have been sent."""
+
+
+class TooSlow(ConnectionBroken, TimeoutExceeded):
+    """The deadline passed after the request may have been sent."""
+
+    kind = TimeoutExceeded.kind
+    usual_step = "See the server's log, or give a longer timeout, then run this again."
 
 
 def check_url(url: str, what: str = "api_url") -> str:
@@ -122,53 +126,6 @@ def _sendable(value: str) -> bool:
     return value.isascii() and value.isprintable() and value == value.strip()
 
 
-def _host_session(name: str) -> Session:
-    """Return a session that asks for the host *name* by SNI, where there is one."""
-
-    class Adapter(requests.adapters.HTTPAdapter):
-        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-            # The default of 16 KiB a send call halves the speed of large uploads. Before 2.0, which
-            # is what Debian 12 has, urllib3 leaves it to Python.
-            if hasattr(urllib3.response.HTTPResponse, "read1"):
-                kwargs["blocksize"] = CHUNK
-            super().init_poolmanager(*args, **kwargs)
-
-    class HostAdapter(Adapter):
-        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-            super().init_poolmanager(*args, server_hostname=name, assert_hostname=name, **kwargs)
-
-    session = requests.Session()
-    session.mount("http://", Adapter())
-    session.mount("https://", HostAdapter() if name else Adapter())
-    return session
-
-
-class _Upload:
-    """A file as a body that gives up at a deadline: sending may trickle as receiving may."""
-
-    def __init__(self, file: BinaryIO, deadline: Deadline, name: str) -> None:
-        self.size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        self.file = file
-        self.deadline = deadline
-        self.name = name
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[bytes]:
-        while chunk := self.read(CHUNK):
-            yield chunk
-
-    def read(self, size: int = -1) -> bytes:
-        """Return the next bytes; called by http.client."""
-        if self.deadline.passed:
-            raise TimeoutExceeded(
-                f"sending the body to {self.name} took longer than {self.deadline.seconds:.0f} s"
-            )
-        return self.file.read(size)
-
-
 def _own_headers(request: PreparedRequest) -> PreparedRequest:
     """Stand in for authentication, so that a ~/.netrc cannot replace our Authorization header."""
     return request
@@ -208,7 +165,7 @@ class Http:
         if not self.validate_certs:
             # Asked for, so a warning for each request would only hide others.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        self._session = _host_session(host_name(self.host_header) if self.host_header else "")
+        self._session = session_for(host_name(self.host_header) if self.host_header else "")
         self._session.cert = self.client_cert
 
     @property
@@ -241,7 +198,8 @@ class Http:
             always be.
         :raises Unreachable: no connection after a few tries.
         :raises ConnectionBroken: the connection broke and a repeat was not safe, or did not help.
-        :raises TimeoutExceeded: the deadline passed.
+        :raises TimeoutExceeded: the deadline passed; :class:`TooSlow` if the request may have been
+            sent.
         """
         may_repeat = method in IDEMPOTENT if repeat is None else repeat
         tries = 0
@@ -289,49 +247,60 @@ class Http:
         # The last look at a deadline gets a second to be answered, or it would never succeed.
         left = max(1.0, deadline.remaining)
         deadline = Deadline(left, clock=deadline.clock, sleep=deadline.sleep)
-        if hasattr(data, "read"):
-            data = _Upload(data, deadline, self.name)
+        uploads = hasattr(data, "read")
+        if uploads:
+            data.seek(0)
         verify: bool | str = (
             self.ca_path if self.validate_certs and self.ca_path else self.validate_certs
         )
         self.calls += 1
         try:
-            response = self._session.request(
-                method,
-                self.base_url + path,
-                data=data,
-                headers=sent_headers,
-                stream=True,
-                allow_redirects=False,
-                auth=_own_headers,
-                timeout=(min(CONNECT_SECONDS, left), min(READ_SECONDS, left)),
-                verify=verify,
-            )
-        except requests.exceptions.SSLError as error:
-            raise HttpError(
-                f"TLS to {self.name} failed: {reason(error)}",
-                next_step="Check ca_path, and that the certificate is made for the name asked for.",
-            ) from error
-        except (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError) as error:
-            raise self._unreachable(error) from error
-        except requests.exceptions.ConnectionError as error:
-            if never_sent(error):
-                raise self._unreachable(error) from error
-            raise ConnectionBroken(
-                f"the connection to {self.name} broke during {method} {path}: {reason(error)}"
-            ) from error
-        except requests.exceptions.Timeout as error:
-            raise ConnectionBroken(
-                f"{self.name} did not answer {method} {path} within {min(READ_SECONDS, left):.0f} s"
-            ) from error
-        except requests.exceptions.RequestException as error:
-            raise HttpError(f"{method} {path} at {self.name} failed: {reason(error)}") from error
-        except OSError as error:
+            # A slow upload, and an answer that comes once all of it has been looked at, are normal.
+            with ending_at(deadline, patient=uploads):
+                response = self._session.request(
+                    method,
+                    self.base_url + path,
+                    data=data,
+                    headers=sent_headers,
+                    stream=True,
+                    allow_redirects=False,
+                    auth=_own_headers,
+                    timeout=(min(CONNECT_SECONDS, left), min(READ_SECONDS, left)),
+                    verify=verify,
+                )
+        except (requests.exceptions.RequestException, OSError) as error:
             # requests reports a ca_path that does not exist as a bare OSError.
-            raise HttpError(f"{method} {path} at {self.name} failed: {reason(error)}") from error
+            raise self._failure(error, deadline, f"{method} {path}") from error
         if not stream:
             self._read(response, deadline)
         return response
+
+    def _failure(self, error: Exception, deadline: Deadline, call: str) -> HttpError:
+        """Return what an error of requests means."""
+        why = reason(error)
+        if isinstance(
+            error, (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError)
+        ) or never_sent(error):
+            return Unreachable(
+                f"{self.name} cannot be reached: {why}",
+                next_step="Check the address, and that the server runs.",
+            )
+        if isinstance(error, requests.exceptions.SSLError):
+            return HttpError(
+                f"TLS to {self.name} failed: {why}",
+                next_step="Check ca_path, and that the certificate is made for the name asked for.",
+            )
+        if deadline.passed and isinstance(
+            error, (requests.exceptions.ConnectionError, requests.exceptions.Timeout)
+        ):
+            return TooSlow(f"{self.name} did not answer {call} within {deadline.seconds:.0f} s")
+        if isinstance(error, requests.exceptions.ConnectionError):
+            return ConnectionBroken(f"the connection to {self.name} broke during {call}: {why}")
+        if isinstance(error, requests.exceptions.Timeout):
+            return ConnectionBroken(
+                f"{self.name} did not answer {call} within {READ_SECONDS:.0f} s"
+            )
+        return HttpError(f"{call} at {self.name} failed: {why}")
 
     def _read(self, response: Response, deadline: Deadline) -> None:
         """Read a small body, so that ``response.content`` has it."""
@@ -350,26 +319,24 @@ class Http:
         # requests offers no public way to hand it a body that was read with a limit.
         response._content = bytes(body)
 
-    def _unreachable(self, error: Exception) -> Unreachable:
-        return Unreachable(
-            f"{self.name} cannot be reached: {reason(error)}",
-            next_step="Check the address, and that the server runs.",
-        )
-
     def chunks(self, response: Response, deadline: Deadline) -> Iterator[bytes]:
         """Yield the body in pieces of at most 1 MiB.
 
         :raises ConnectionBroken: the body ended early.
-        :raises TimeoutExceeded: the deadline passed meanwhile.
+        :raises TooSlow: the deadline passed meanwhile.
         """
+        while chunk := self._next(response, deadline):
+            yield chunk
+
+    def _next(self, response: Response, deadline: Deadline) -> bytes:
         try:
-            while chunk := _read_some(response):
-                yield chunk
-                if deadline.passed:
-                    raise TimeoutExceeded(
-                        f"the body from {self.name} took longer than {deadline.seconds:.0f} s"
-                    )
+            with ending_at(deadline):
+                return _read_some(response)
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+            if deadline.passed:
+                raise TooSlow(
+                    f"the body from {self.name} took longer than {deadline.seconds:.0f} s"
+                ) from error
             raise ConnectionBroken(
                 f"the body from {self.name} ended early: {reason(error)}"
             ) from error

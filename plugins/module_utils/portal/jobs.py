@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from ..change import OnUndo
 from ..deadline import Deadline, Pace, wait_for
 from ..errors import DeliveryError, TimeoutExceeded
-from ..http import CHUNK
+from ..http import ConnectionBroken
+from ..http_sockets import CHUNK
 from ..signals import uninterrupted
 from .client import (
     LOCK_SECONDS,
@@ -119,11 +120,11 @@ def without_conflict(
     limit = deadline.within(patience.conflict_timeout)
     try:
         return wait_for(again, deadline=limit, pace=pace, what=what)
-    except DeliveryError as error:
-        if error.kind == "timeout":
-            refused.message += f", still after {limit.elapsed:.0f} s"
-            raise refused from error
-        raise
+    except TimeoutExceeded as error:
+        if isinstance(error, ConnectionBroken):  # a call that may have been taken is no refusal
+            raise
+        refused.message += f", still after {limit.elapsed:.0f} s"
+        raise refused from error
 
 
 def release(client: PortalClient, lock: Lock) -> None:

@@ -98,12 +98,10 @@ class Runtime:
         chunks: list[bytes] = []
         size = 0
         with self._connect() as connection:
+            connection.settimeout(_left(deadline))
             connection.sendall(command.encode("ascii") + b"\n")
             while True:
-                left = deadline.remaining
-                if left <= 0:
-                    raise TimeoutError
-                connection.settimeout(left)
+                connection.settimeout(_left(deadline))
                 chunk = connection.recv(65536)
                 if not chunk:
                     break
@@ -151,3 +149,10 @@ class Runtime:
             f"HAProxy at {self.address} {reason} ({what})",
             next_step="See whether HAProxy runs, and its log.",
         )
+
+
+def _left(deadline: Deadline) -> float:
+    left = deadline.remaining
+    if left <= 0:
+        raise TimeoutError
+    return left

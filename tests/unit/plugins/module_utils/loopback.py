@@ -143,6 +143,43 @@ def serving(
         server.stop()
 
 
+Talk = Callable[[socket.socket, threading.Event], None]
+
+
+@contextlib.contextmanager
+def talking(talk: Talk, *, receive_buffer: int = 0) -> Iterator[str]:
+    """Yield the address of a server that has *talk* speak on each connection.
+
+    *talk* gets the connection and what is set at the end; it may end in an OSError.
+    """
+    over = threading.Event()
+    with socket.socket() as listening:
+        if receive_buffer:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+
+        def each(connection: socket.socket) -> None:
+            with connection, contextlib.suppress(OSError):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                talk(connection, over)
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while not over.is_set():
+                    connection, _address = listening.accept()
+                    threading.Thread(target=each, args=[connection], daemon=True).start()
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            over.set()
+            listening.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+
+
 @contextlib.contextmanager
 def refusing() -> Iterator[str]:
     """Yield an address at which nothing listens, and nothing else can begin to meanwhile."""

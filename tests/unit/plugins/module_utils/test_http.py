@@ -17,7 +17,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.immutable.delivery.plugins.module_utils import http as http_module
 from ansible_collections.immutable.delivery.plugins.module_utils.deadline import Deadline
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import (
     DeliveryError,
@@ -32,6 +31,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.http import (
     host_name,
     retry_after,
 )
+from ansible_collections.immutable.delivery.plugins.module_utils.http_sockets import CHUNK
 
 from .clock import FakeDeadline
 from .loopback import Answer, Seen, Server, refusing, serving
@@ -323,7 +323,7 @@ def test_a_body_comes_in_pieces() -> None:
         response = http.request("GET", "/", deadline=FakeDeadline(30), stream=True)
         pieces = list(http.chunks(response, FakeDeadline(30)))
     assert b"".join(pieces) == body
-    assert max(map(len, pieces)) <= http_module.CHUNK
+    assert max(map(len, pieces)) <= CHUNK
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -367,7 +367,7 @@ def test_an_upload_does_not_outlast_the_deadline(tmp_path: Path) -> None:
     with (
         serving(OK) as server,
         Slow(path) as data,
-        pytest.raises(TimeoutExceeded, match=r"^sending the body to .* took longer than 5 s"),
+        pytest.raises(TimeoutExceeded, match=r"did not answer POST / within 5 s"),
     ):
         ask(server, "POST", data=data, deadline=deadline)
 
@@ -403,7 +403,7 @@ def test_an_answer_that_is_far_too_large_is_not_read_to_its_end() -> None:
         nonlocal sent
         while sent < 200:
             sent += 1
-            yield b"x" * http_module.CHUNK
+            yield b"x" * CHUNK
 
     with (
         serving(lambda seen: Answer(200, {}, endless())) as server,

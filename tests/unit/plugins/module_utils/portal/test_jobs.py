@@ -21,6 +21,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.errors import (
     Interrupted,
     TimeoutExceeded,
 )
+from ansible_collections.immutable.delivery.plugins.module_utils.http import TooSlow
 from ansible_collections.immutable.delivery.plugins.module_utils.portal import jobs
 from ansible_collections.immutable.delivery.plugins.module_utils.portal.client import (
     Cancelled,
@@ -168,13 +169,14 @@ def test_a_conflict_never_outlasts_the_task() -> None:
     assert deadline.elapsed == pytest.approx(10)
 
 
-def test_another_failure_ends_the_waiting_for_a_conflict() -> None:
-    answers = iter([Conflict("busy"), PortalError("gone")])
+@pytest.mark.parametrize("other", [PortalError("gone"), TooSlow("gone", state="Locked?")])
+def test_another_failure_ends_the_waiting_for_a_conflict(other: DeliveryError) -> None:
+    answers = iter([Conflict("busy"), other])
 
     def attempt() -> str:
         raise next(answers)
 
-    with pytest.raises(PortalError, match="gone"):
+    with pytest.raises(type(other), match="gone"):
         without_conflict(attempt, Patience(conflict_timeout=30), FakeDeadline(60), "it to end")
 
 
