@@ -43,7 +43,8 @@ def parse_time(text: str) -> int:
 class Container:
     """What ``GET /containers/ID/json`` says (Engine API 1.41).
 
-    ``ports`` maps a container's port, such as ``8080/tcp``, to the host's ports. ``health`` is
+    ``ports`` maps a container's port, such as ``8080/tcp``, to the host's ports; ``fixed_ports``
+    are those of the host that the engine did not pick, running or not. ``health`` is
     empty where no health check is defined. ``created``, ``started`` and ``finished`` are
     nanoseconds since 1970, :data:`NEVER` for what has not happened. ``restart`` is the restart
     policy as the CLI writes it: ``no``, ``always``, ``unless-stopped`` or ``on-failure:3``.
@@ -64,6 +65,7 @@ class Container:
     restarts: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
     ports: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    fixed_ports: tuple[int, ...] = ()
     addresses: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -116,6 +118,7 @@ def container_of(attributes: Mapping[str, Any]) -> Container:
         restarts=int(attributes.get("RestartCount") or 0),
         labels=config.get("Labels") or {},
         ports=_ports(network.get("Ports") or {}),
+        fixed_ports=_fixed_ports(host.get("PortBindings") or {}),
         addresses={
             name: values.get("IPAddress", "")
             for name, values in (network.get("Networks") or {}).items()
@@ -136,6 +139,13 @@ def inspect(client: DockerClient, container_id: str, name: str = "") -> Containe
 def _restart(policy: Mapping[str, Any]) -> str:
     name, most = policy.get("Name") or "no", policy.get("MaximumRetryCount") or 0
     return f"{name}:{most}" if most else name
+
+
+def _fixed_ports(bindings: Mapping[str, Any]) -> tuple[int, ...]:
+    ports = (one.get("HostPort") for several in bindings.values() for one in several or ())
+    return tuple(
+        dict.fromkeys(int(port) for port in ports if port and port.isdecimal() and int(port))
+    )
 
 
 def _ports(published: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -6,8 +6,9 @@
 
 Whom a step is about is read from the router and from what the engine says, so each can be run again
 from wherever an earlier one was broken off. The mark in a container's name makes that possible:
-who is tried or has been refused bears it *before* the router is told, so that a rollback that comes
-again never takes a version that was refused for the one to go back to.
+who is tried or has been refused bears it *before* the router is told, and loses it only once it was
+watched with all the traffic. So a rollback goes back to what was proved last, and one that comes
+again never takes a version that was refused for that.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from ..change import Step
+from ..engine.containers import NO_RESTART
 from ..errors import DeliveryError, enumerate_words
 from ..routers.base import same_targets
 from .model import (
@@ -29,6 +31,7 @@ from .model import (
     Observed,
     Release,
     Wanted,
+    current,
     instances,
     left_over,
     live,
@@ -37,13 +40,16 @@ from .model import (
 from .plan import (
     CREATE,
     HEALTH,
+    POLICY,
     ROUTE,
     UNSTAGE,
     Intent,
     Plan,
+    best_first,
     bring_up,
     clear,
     free_names,
+    go_live,
     plan,
     retire,
     step_for,
@@ -80,7 +86,7 @@ def release_of(observed: Observed, wanted: Wanted) -> Release | None:
     about: Sequence[Member] = live(observed)
     if wanted.state != ROLLED_BACK:
         about = trying(observed) or about
-    elif observed.candidate is None and not _refused(observed):
+    elif observed.candidate is None and not _is_over(observed):
         about = _previous(observed) or about
     return next((Release(one.digest, one.config) for one in about if one.digest), None)
 
@@ -112,6 +118,8 @@ def _staged(observed: Observed, wanted: Wanted) -> Plan:
     # What was left is the only trace of an attempt until there is a new one.
     first = next((number for number, step in enumerate(up, 1) if step.action == CREATE), 0)
     steps += [*up[:first], *clear(intent), *up[first:]]
+    if armed := [one for one in stay if one.restart != NO_RESTART]:
+        steps.append(step_for(POLICY, "set the restart policy no of", armed))
     having = observed.candidate
     urls = [member.url or "" for member in stay]
     if intent.candidates or not having or having.weight or not same_targets(having.urls, urls):
@@ -154,13 +162,13 @@ def _rolled_back(observed: Observed, wanted: Wanted) -> Plan:
         out = tuple(one for one in trying(observed) if one not in having)
         text = f"send all of {wanted.route} to what is live"
         return _refuse(observed, Intent(stop=out), [Step(UNSTAGE, text)])
-    left = _refused(observed)
-    if left:
-        intent = Intent(stop=tuple(one for one in left if one.running))
-        return Plan(intent, [], retire(observed, intent))
+    having = current(observed)
     back = _previous(observed)
-    if not back:
-        return Plan(Intent())
+    if _is_over(observed) or not back:
+        left = [one for one in _refused(observed) if one not in having]
+        armed = [one for one in left if one.alive or one.restart != NO_RESTART]
+        intent = Intent(stop=tuple(armed))
+        return Plan(intent, [], retire(observed, intent))
     intent = Intent(
         stay=tuple(one for one in back if one.running),
         start=tuple(one for one in back if not one.running),
@@ -171,8 +179,8 @@ def _rolled_back(observed: Observed, wanted: Wanted) -> Plan:
     steps = bring_up(observed, replace(wanted, tested=False), intent) if intent.start else []
     if intent.stay:
         steps.append(step_for(HEALTH, "wait until they are healthy, which have no traffic:", back))
-    steps.append(Step(ROUTE, f"send {wanted.route} back to {_names(back)}, and prove it"))
-    return _refuse(observed, intent, steps)
+    route = Step(ROUTE, f"send {wanted.route} back to {_names(back)}, and prove it")
+    return _refuse(observed, intent, [*steps, *go_live(observed, wanted, intent, [route])])
 
 
 def _refuse(observed: Observed, intent: Intent, steps: Sequence[Step]) -> Plan:
@@ -187,15 +195,22 @@ def _refused(observed: Observed) -> tuple[Member, ...]:
     return tuple(one for one in left_over(observed) if not one.helps)
 
 
+def _is_over(observed: Observed) -> bool:
+    """Tell whether what was live has been refused already, so that nothing is to be gone back to.
+
+    If nobody answers where the router leads to, what is meant to be live is not good either.
+    """
+    having = current(observed)
+    refused = [one for one in _refused(observed) if one not in having]
+    return bool(refused and having and live(observed))
+
+
 def _previous(observed: Observed) -> tuple[Member, ...]:
-    """Return the version that was live before: among those kept, the one that started last."""
-    having = {one.release for one in live(observed)}
-    tried = trying(observed)
-    kept = [one for one in instances(observed) if one.release not in having and one not in tried]
-    if not having or not kept:
-        return ()
-    last = max(kept, key=lambda one: one.started).release
-    return tuple(one for one in kept if one.release == last)
+    """Return the version that was live before: of the others that were proved, the best."""
+    having = {one.release for one in current(observed)}
+    kept = [one for one in instances(observed) if one.release not in having and not one.unproved]
+    best = best_first(kept)[:1] if having else []
+    return tuple(one for one in kept if one.release in best)
 
 
 def _tried(observed: Observed, wanted: Wanted, ill_too: bool = False) -> tuple[Member, ...]:

@@ -2,17 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Containers of a service: found, and made."""
+"""Containers of a service: found, made, and given the restart policy of what is live."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..engine.containers import Containers
+from ..engine.containers import NO_RESTART, Containers
 from ..engine.errors import refusals
 from ..engine.inspect import Container
-from .model import SERVICE, Shape
+from .model import RESTART, SERVICE, Shape, live_restart
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Engine(Containers):
     def create(
         self, name: str, image: str, shape: Shape, labels: Mapping[str, str], port: int | None
     ) -> str:
-        """Make a container that does not run yet; return its id.
+        """Make a container that does not run yet, nor after a reboot; return its id.
 
         :param port: the host's port to publish at; None for one that the engine picks.
         """
@@ -37,7 +37,7 @@ class Engine(Containers):
                 extra_hosts=dict(shape.extra_hosts) or None,
                 mem_limit=shape.memory or None,
                 nano_cpus=round(shape.cpus * 1e9) or None,
-                restart_policy={"Name": shape.restart_policy},
+                restart_policy={"Name": NO_RESTART},
                 network_mode=shape.networks[0] if shape.networks else None,
             )
             made = self.client.api.create_container(
@@ -46,7 +46,7 @@ class Engine(Containers):
                 name=name,
                 user=shape.user or None,
                 environment=dict(shape.environment) or None,
-                labels={**shape.labels, **labels},
+                labels={**shape.labels, **labels, RESTART: shape.restart_policy},
                 ports=[(shape.container_port, "tcp")],
                 stop_timeout=shape.stop_timeout,
                 host_config=host_config,
@@ -54,3 +54,8 @@ class Engine(Containers):
             for network in shape.networks[1:]:
                 self.client.api.connect_container_to_network(made["Id"], network)
         return str(made["Id"])
+
+    def make_live(self, container: str) -> None:
+        """Give a container the restart policy that it has while it is live."""
+        seen = self.inspect(container)
+        self.set_restart(seen.id, live_restart(seen), seen.name)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What comes after the switch: drain, stop, remove. None of it is ever taken back."""
+"""What comes once the new release is proved: drain, stop, remove. It is never rolled back."""
 
 from __future__ import annotations
 
@@ -117,19 +117,17 @@ def _finish(done: Delivered, step: Step, drain_timeout: float) -> None:
     if step.action == steps.DRAIN and deploy.observer.routing is not None:
         done.drained = deploy.observer.routing.drain(drain_timeout)
     elif step.action == steps.STOP:
-        _stop(deploy, deploy.planned.intent.stop)
+        # What still runs may work on requests that came without the router.
+        for member in deploy.planned.intent.stop:
+            deploy.engine.stop_and_keep(member.id, deploy.stop_timeout, member.name)
     elif step.action == steps.REMOVE:
         leaving = deploy.planned.intent.remove
-        _stop(deploy, [member for member in leaving if member.running])
         for member in leaving:
-            deploy.engine.remove(member.id)
+            if member.alive:
+                deploy.engine.stop(member.id, deploy.stop_timeout, member.name)
+        for member in leaving:
+            deploy.engine.remove(member.id, member.name)
         _forget(deploy, leaving)
-
-
-def _stop(deploy: Deploy, members: Sequence[Member]) -> None:
-    """End them gracefully: what they still work on may have come without the router."""
-    for member in members:
-        deploy.engine.stop(member.id, deploy.stop_timeout)
 
 
 def _forget(deploy: Deploy, removed: Sequence[Member]) -> None:

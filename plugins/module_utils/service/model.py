@@ -4,9 +4,13 @@
 
 """A service on an engine: what is wanted, what stands, and by which labels it is known again.
 
-A container's labels cannot be changed once it is made, its name can: one that bears the mark
-:data:`UNPROVED` has not been promoted, or was and has been rolled back. Where the router does not
-name it, it was left or refused, and the next deploy clears it away.
+A container's labels cannot be changed once it is made, its name and its restart policy can:
+
+- One whose name bears the mark :data:`UNPROVED` has not been proved: it was not watched to the end
+  after it got the traffic, or it has been rolled back. If it has no traffic, it was left or
+  refused, and the next deploy clears it away.
+- One that is not live has the restart policy ``no``. Its own policy is in a label, and it gets that
+  right before it becomes live.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..engine.containers import NO_RESTART
 from ..engine.inspect import NEVER, Container
 from ..routers.base import bracketed, same_address
 from ..routers.canary import Candidate
@@ -33,6 +38,8 @@ SALT = f"{LABEL}salt"
 IMAGE = f"{LABEL}image"
 INSTANCES = f"{LABEL}instances"
 ROUTE = f"{LABEL}route"
+# The restart policy of a container while it is live.
+RESTART = f"{LABEL}restart"
 # What a container is for, where it is no instance: "tests", "rehearsal" or "spare".
 HELPS = f"{LABEL}helps"
 TESTS = "tests"
@@ -100,6 +107,7 @@ class Wanted:
     :param state: one of :data:`STATES`.
     :param weight: for ``canary``, the candidate's share of the clients in percent.
     :param digest: for ``canary`` and ``promoted``, the only one that is meant; empty for any.
+    :param soak: the seconds for which new instances are watched once they have the traffic.
     """
 
     name: str
@@ -114,6 +122,7 @@ class Wanted:
     state: str = PRESENT
     weight: int = 0
     digest: str = ""
+    soak: float = 10.0
 
     @property
     def absent(self) -> bool:
@@ -166,6 +175,9 @@ class Member:
 
     :param url: where it is reached; None while it does not run.
     :param well: whether it runs and neither the engine nor a question of ours says otherwise.
+    :param alive: whether it runs, or the engine is about to start it anew.
+    :param restart: its restart policy now; ``live_restart`` is the one for while it is live.
+    :param fixed_port: the host's port, unless the engine picks it.
     """
 
     id: str
@@ -180,11 +192,20 @@ class Member:
     status: str = ""
     started: int = NEVER
     url: str | None = None
+    alive: bool = False
+    restart: str = NO_RESTART
+    live_restart: str = NO_RESTART
+    fixed_port: int | None = None
 
     @property
     def unproved(self) -> bool:
         """Whether nobody has said yet that it works."""
         return self.name.endswith(UNPROVED)
+
+    @property
+    def failing(self) -> bool:
+        """Whether it should run, and is not healthy. What is kept has the restart policy ``no``."""
+        return not self.well and (self.alive or self.restart != NO_RESTART)
 
     def among(self, urls: tuple[str, ...]) -> bool:
         """Tell whether one of *urls* leads to it."""
@@ -212,7 +233,16 @@ def member_of(container: Container, wanted: Wanted, ill: bool = False) -> Member
         status=container.health or container.status,
         started=container.started or container.created,
         url=url_at(wanted.address, port) if container.running and port else None,
+        alive=container.alive,
+        restart=container.restart,
+        live_restart=live_restart(container),
+        fixed_port=next(iter(container.fixed_ports), None),
     )
+
+
+def live_restart(container: Container) -> str:
+    """Return the restart policy that a container has while it is live."""
+    return container.labels.get(RESTART) or container.restart
 
 
 def _port(container: Container, wanted: Wanted) -> int | None:
@@ -247,13 +277,19 @@ class Observed:
 def instances(observed: Observed) -> list[Member]:
     """Return the containers that are instances, not helpers or candidates that were left.
 
-    Whom the router names is one.
+    Whom the router names is one. Without a router, whoever has a fixed port has the traffic.
     """
     named = (observed.route or ()) + (observed.candidate.urls if observed.candidate else ())
+
+    def has_traffic(member: Member) -> bool:
+        if observed.route is None and member.alive and member.fixed_port is not None:
+            return True
+        return member.among(named)
+
     return [
         member
         for member in observed.members
-        if not member.helps and (not member.unproved or member.among(named))
+        if not member.helps and (not member.unproved or has_traffic(member))
     ]
 
 
@@ -278,6 +314,21 @@ def live(observed: Observed) -> list[Member]:
     running = [member for member in known if member.running]
     newest = max(running or known, key=lambda member: member.started, default=None)
     return [m for m in running if newest is not None and m.release == newest.release]
+
+
+def current(observed: Observed) -> list[Member]:
+    """Return who is live, or who should be, if the router leads to where nobody of ours is.
+
+    The engine starts one that crashes again and again at another port each time.
+    """
+    having = live(observed)
+    if having or not observed.route:
+        return having
+    ours = [member for member in observed.members if not member.helps]
+    meant = [member for member in ours if member.restart != NO_RESTART]
+    meant = meant or [member for member in ours if member.alive] or instances(observed)
+    newest = max(meant, key=lambda member: member.started, default=None)
+    return [one for one in meant if newest is not None and one.release == newest.release]
 
 
 def as_data(member: Member) -> dict[str, Any]:

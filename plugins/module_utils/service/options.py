@@ -94,6 +94,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "prove_fields": {"type": "dict", "default": {}},
     "prove_count": {"type": "int", "default": 3},
     "prove_timeout": {"type": "float", "default": 10.0},
+    "soak": {"type": "float", "default": 10.0},
     "drain_timeout": {"type": "float", "default": 60.0},
     "keep_releases": {"type": "int", "default": 1},
     **ENGINE_OPTIONS,
@@ -199,6 +200,7 @@ def wanted_of(params: Mapping[str, Any], address: str) -> Wanted:
     check_least(params, "instances", 1, kind=BadOption)
     check_least(params, "keep_releases", 0, kind=BadOption)
     check_least(params, "stop_timeout", 0, kind=BadOption)
+    check_least(params, "soak", 0, kind=BadOption)
     times = ("pull_timeout", "health_timeout", "test_timeout", "prove_timeout", "drain_timeout")
     check_seconds(params, times, kind=BadOption)
     check_paths(params, ("health_path", "prove_path"), kind=BadOption)
@@ -227,6 +229,7 @@ def wanted_of(params: Mapping[str, Any], address: str) -> Wanted:
         state=state,
         weight=params["weight"] or 0,
         digest=_only_digest(params) if state in ABOUT_WHAT_STANDS else "",
+        soak=params["soak"],
     )
 
 

@@ -4,9 +4,10 @@
 
 """From what stands of a service to what shall stand: pure.
 
-There are two lists of steps. The first ends with the switch, proved; whatever of it fails is taken
-back, with the live instances as they were. The second clears up behind it, and is never taken back:
-what has the traffic then has been proved, and what is left over goes the next time.
+There are two lists of steps. The first ends once what has the traffic now has been watched for a
+while, and is called proved. If a step of it fails, all of it is rolled back. Until then nothing of
+the former release is stopped, except for one that holds a fixed port. The second list clears up
+behind it, and is never rolled back; what is left over goes the next time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..change import Step
-from ..engine.inspect import NEVER
+from ..engine.containers import NO_RESTART
 from ..errors import enumerate_words
 from ..routers.base import same_targets
 from .model import (
@@ -40,6 +41,8 @@ START = "start"
 REPLACE = "replace"
 HEALTH = "health"
 TEST = "test"
+POLICY = "policy"
+SOAK = "soak"
 APPROVE = "approve"
 ROUTE = "route"
 UNROUTE = "unroute"
@@ -54,11 +57,11 @@ REMOVE = "remove"
 class Intent:
     """Who shall do what.
 
-    :param stay: instances of the wanted release that are well.
+    :param stay: instances of the wanted release that are healthy.
     :param start: kept or stopped ones of it, to be started again.
     :param create: the names that new ones get once they are approved.
     :param holders: who has the fixed port and must leave it; one that does not run had it last.
-    :param stop: to be stopped and kept.
+    :param stop: to be stopped and kept, or kept without the restart policy ``no``.
     :param remove: to be removed.
     :param beside: a candidate of another release, which goes on being tried.
     """
@@ -106,11 +109,12 @@ def decide(observed: Observed, wanted: Wanted) -> Intent:
     missing = wanted.instances - len(stay)
     stopped = [member for member in own if not member.running and member.status == "exited"]
     start = tuple(stopped[:missing])
-    had = [member for member in known if not member.unproved or member in has_traffic]
-    kept = _kept(had, release, wanted.keep_releases)
+    earlier = [one for one in known if one.release != release and not one.unproved]
+    kept = set(best_first(earlier, has_traffic)[: wanted.keep_releases])
     leaving = [member for member in known if member not in stay + start]
-    stop = tuple(m for m in leaving if m.release in kept and m.running)
-    remove = tuple(m for m in leaving if m.release not in kept)
+    keep = [member for member in leaving if member.release in kept and not member.unproved]
+    stop = tuple(member for member in keep if member.alive or member.restart != NO_RESTART)
+    remove = tuple(member for member in leaving if member not in keep)
     if not (missing or stop or remove):
         # Where nothing changes, what a repair has put by (service/heal_model.py) is still right.
         left = tuple(m for m in left if (m.helps, m.release) != (SPARE, release))
@@ -140,13 +144,21 @@ def _beside(observed: Observed, has_traffic: Sequence[Member], release: str) -> 
     return tried
 
 
-def _kept(known: Sequence[Member], release: str, count: int) -> set[str]:
-    """Return the releases to keep: those that were started last."""
-    started: dict[str, int] = {}
-    for member in known:
-        if member.release != release:
-            started[member.release] = max(started.get(member.release, NEVER), member.started)
-    return set(sorted(started, key=lambda one: started[one], reverse=True)[:count])
+def best_first(proved: Sequence[Member], has_traffic: Sequence[Member] = ()) -> list[str]:
+    """Return the releases of *proved*, those first that are best to keep, or to go back to.
+
+    One that fails is worse than all others. What is live is better than what was started since.
+    """
+    members: dict[str, list[Member]] = {}
+    for one in proved:
+        members.setdefault(one.release, []).append(one)
+
+    def goodness(release: str) -> tuple[bool, bool, int]:
+        own = members[release]
+        healthy = not all(one.failing for one in own)
+        return healthy, any(one in has_traffic for one in own), max(one.started for one in own)
+
+    return sorted(members, key=goodness, reverse=True)
 
 
 def free_names(wanted: Wanted, release: str, own: Sequence[Member], count: int) -> tuple[str, ...]:
@@ -170,9 +182,13 @@ def _holders(
         return ()
     others = [member for member in known if member not in start]
     url = url_at(wanted.address, wanted.fixed_port)
-    running = tuple(member for member in others if member.among((url,)))
-    if running or any(member.running for member in known):
-        return running
+    alive = tuple(
+        member
+        for member in others
+        if member.alive and (member.among((url,)) or member.fixed_port == wanted.fixed_port)
+    )
+    if alive or any(member.alive for member in known):
+        return alive
     last = max(others, key=lambda member: member.started, default=None)
     return (last,) if last is not None else ()
 
@@ -188,23 +204,44 @@ def plan(observed: Observed, wanted: Wanted) -> Plan:
         return Plan(intent, steps, after)
     if intent.candidates:
         steps += bring_up(observed, wanted, intent)
-    elif idle := adopted(observed, intent):
-        steps.append(step_for(HEALTH, "wait until they are healthy, which have no traffic:", idle))
-    if intent.create or any(member.unproved for member in intent.stay):
-        steps.append(Step(APPROVE, "approve what was tested"))
+    elif new := _newly_live(observed, intent):
+        steps.append(step_for(HEALTH, "wait until they are healthy, which are not proved:", new))
     if _reroutes(observed, intent):
-        steps.append(Step(ROUTE, f"send {wanted.route} to {_count(wanted)}, and prove it"))
+        route = [Step(ROUTE, f"send {wanted.route} to {_count(wanted)}, and prove it")]
     elif observed.candidate is not None and not intent.beside:
-        steps.append(Step(UNSTAGE, f"send all of {wanted.route} to what is live"))
-    return Plan(intent, steps, after)
+        route = [Step(UNSTAGE, f"send all of {wanted.route} to what is live")]
+    else:
+        route = []
+    return Plan(intent, steps + go_live(observed, wanted, intent, route), after)
 
 
-def adopted(observed: Observed, intent: Intent) -> tuple[Member, ...]:
-    """Return who stays and has no traffic though there is a router."""
+def go_live(
+    observed: Observed, wanted: Wanted, intent: Intent, route: Sequence[Step]
+) -> list[Step]:
+    """Return the steps by which instances become live: *route*, and what comes around it."""
+    wrong = any(member.restart != member.live_restart for member in intent.stay)
+    # One with a fixed port gets its policy right before it gets the port.
+    armed = intent.candidates and wanted.fixed_port is None
+    policy = [Step(POLICY, "set the restart policy of what is to be live")]
+    new = intent.candidates or _newly_live(observed, intent)
+    soak = [Step(SOAK, f"watch it for {wanted.soak:g} s")] if new and wanted.soak else []
+    steps = [*(policy if wrong or armed else []), *route, *soak]
+    if observed.route is None and wanted.fixed_port is None:
+        # Nobody gets traffic but by being approved.
+        steps = [*soak, *(policy if wrong or armed else [])]
+    if intent.create or any(member.unproved for member in intent.stay):
+        steps.append(Step(APPROVE, "call it proved"))
+    return steps
+
+
+def _newly_live(observed: Observed, intent: Intent) -> tuple[Member, ...]:
+    """Return who stays, and is not proved or has no traffic yet though there is a router."""
     route = observed.route
-    if route is None:
-        return ()
-    return tuple(member for member in intent.stay if not member.among(route))
+    return tuple(
+        member
+        for member in intent.stay
+        if member.unproved or (route is not None and not member.among(route))
+    )
 
 
 def _reroutes(observed: Observed, intent: Intent) -> bool:
@@ -237,7 +274,8 @@ def bring_up(observed: Observed, wanted: Wanted, intent: Intent) -> list[Step]:
     if fixed:
         before = enumerate_words(member.name for member in intent.holders)
         instead = f" instead of {before}" if before else ""
-        steps.append(Step(REPLACE, f"start {names} at port {wanted.fixed_port}{instead}"))
+        text = f"start {names} at port {wanted.fixed_port}{instead}"
+        steps.append(Step(REPLACE, text, {"name": names}))
     else:
         steps.append(Step(START, f"start {names}"))
         steps.append(Step(HEALTH, "wait until it is healthy"))
@@ -255,7 +293,7 @@ def retire(observed: Observed, intent: Intent) -> list[Step]:
     """Return the steps that end those who leave."""
     steps = []
     gone = {member.id for member in intent.holders} if intent.candidates else set()
-    leaving = [m for m in intent.stop + intent.remove if m.running and m.id not in gone]
+    leaving = [m for m in intent.stop + intent.remove if m.alive and m.id not in gone]
     if leaving and observed.route is not None:
         steps.append(Step(DRAIN, "wait for the requests that earlier instances still work on"))
     stop = tuple(member for member in intent.stop if member.id not in gone)

@@ -12,9 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..change import OnUndo, Step
+from ..engine.errors import EngineError
 from ..routers.canary import Candidate
 from . import canary
 from . import plan as steps
+from .bring_up import addresses
 from .model import UNPROVED, Member, Observed
 
 if TYPE_CHECKING:
@@ -26,21 +28,33 @@ LAST_REQUESTS = 10.0
 
 def mark(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
     """Mark containers as not proved, or not any more."""
+    engine = deploy.engine
     for member in deploy.before.members:
-        if member.id in step.detail["ids"]:
-            on_undo(partial(deploy.engine.rename, member.id, member.name))
-            deploy.engine.rename(member.id, f"{member.name}{UNPROVED}")
+        if member.id not in step.detail["ids"]:
+            continue
+        marked = f"{member.name}{UNPROVED}"
+        on_undo(partial(engine.rename, member.id, member.name), f"{member.name} is not marked")
+        try:
+            engine.rename(member.id, marked)
+        except EngineError:
+            if engine.inspect(member.id, member.name).running:
+                raise
+            # The engine renames nothing that it is about to start anew.
+            again = partial(engine.start, member.id, member.name, restart=member.restart)
+            on_undo(again, f"{member.name} was started again")
+            engine.stop_and_keep(member.id, deploy.stop_timeout, member.name)
+            engine.rename(member.id, marked)
 
 
 def stage(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
     """Make the new instances the candidate, or give the one that there is another share."""
     routing, weight = deploy.routing, int(step.detail["weight"])
     having = deploy.candidate
-    urls = deploy.final_urls() or list(having.urls if having else ())
+    # A candidate that became unhealthy loses its share, and cannot be asked for a proof of that.
+    lowered = having is not None and weight < having.weight
+    urls = list(having.urls) if having is not None and lowered else addresses(deploy)
     deploy.routed = True
     on_undo(partial(routing.drain, LAST_REQUESTS), "its last requests were waited for")
-    # A candidate that fell ill loses its share, and cannot be asked for a proof of that.
-    lowered = having is not None and weight < having.weight
     routing.stage(urls, weight, on_undo, verify=not lowered)
     deploy.candidate = Candidate(tuple(urls), weight)
 

@@ -41,7 +41,10 @@ runs = st.tuples(
     st.integers(0, 12) | st.just(CUT),
 )
 mishaps = st.tuples(
-    st.sampled_from(["stop", "sicken", "restart"]), st.just("a"), st.integers(0, 5), st.just(0)
+    st.sampled_from(["stop", "sicken", "restart", "crash"]),
+    st.just("a"),
+    st.integers(0, 5),
+    st.just(0),
 )
 histories = st.lists(st.one_of(runs, mishaps), max_size=7)
 
@@ -183,6 +186,35 @@ def test_a_rollback_broken_off_after_a_promotion_is_finished_by_the_next(end: in
     assert releases(world) == ids("b")
 
 
+@pytest.mark.parametrize("watched_to_the_end", [True, False])
+def test_a_rollback_from_what_crashes_goes_back_to_what_was_proved_last(
+    watched_to_the_end: bool,
+) -> None:
+    world = watched("a", "b")
+    world.watch = lambda: None  # type: ignore[method-assign]
+    up = [step.action for step in world.plan("c", to(PRESENT)).steps]
+    go(world, PRESENT, "c", end=CUT if watched_to_the_end else up.index("soak"))
+    for one in [one.id for one in world.members.values() if one.release == release("c").id]:
+        world.crash(one)
+    assert not releases(world)
+    assert "route" in go(world, ROLLED_BACK)
+    assert releases(world) == ids("b")
+    # Once is enough.
+    assert go(world, ROLLED_BACK) == []
+    assert releases(world) == ids("b")
+
+
+def test_housekeeping_removes_what_crashes_and_not_what_was_proved_before() -> None:
+    world = watched("a", "b")
+    world.watch = lambda: None  # type: ignore[method-assign]
+    for one in [one.id for one in world.members.values() if one.release == release("b").id]:
+        world.crash(one)
+    go(world, STAGED, "c")
+    go(world, PROMOTED)
+    assert releases(world) == ids("c")
+    assert {one.release for one in world.members.values()} == ids("a", "c")
+
+
 def test_the_walk_of_a_canary_step_by_step() -> None:
     world = watched("a")
     assert go(world, STAGED) == ["pull", "create", "start", "health", "test", "stage"]
@@ -190,8 +222,10 @@ def test_the_walk_of_a_canary_step_by_step() -> None:
     assert go(world, CANARY) == ["stage"]
     assert world.candidate is not None and world.candidate.weight == 10
     assert go(world, STAGED) == ["stage"]
-    assert go(world, PROMOTED) == ["health", "approve", "route", "drain", "stop"]
-    assert go(world, ROLLED_BACK) == ["mark", "start", "health", "route", "drain", "stop"]
+    assert go(world, PROMOTED) == ["health", "policy", "route", "soak", "approve", "drain", "stop"]
+    assert go(world, ROLLED_BACK) == [
+        *("mark", "start", "health", "policy", "route", "soak", "drain", "stop")
+    ]
     assert go(world, STAGED, "c") == ["pull", "create", "clear", "start", "health", "test", "stage"]
     assert go(world, ROLLED_BACK) == ["unstage", "drain", "stop"]
 
@@ -232,7 +266,7 @@ def test_to_stage_what_is_live_changes_nothing_and_the_first_version_is_live_at_
     world = watched("a")
     assert go(world, STAGED, "a") == []
     first = World(True)
-    assert go(first, STAGED, "a")[-1] == "route"
+    assert go(first, STAGED, "a")[-3:] == ["route", "soak", "approve"]
     assert releases(first) == ids("a") and first.candidate is None
 
 
@@ -253,7 +287,15 @@ def test_to_repair_and_scale_what_is_live_leaves_its_candidate_alone() -> None:
 def test_to_deploy_the_candidate_promotes_it_untested_since_it_has_been() -> None:
     world = watched("a")
     go(world, STAGED, "b")
-    assert go(world, PRESENT, "b") == ["health", "approve", "route", "drain", "stop"]
+    assert go(world, PRESENT, "b") == [
+        "health",
+        "policy",
+        "route",
+        "soak",
+        "approve",
+        "drain",
+        "stop",
+    ]
 
 
 def test_a_candidate_that_is_gone_is_taken_from_the_router() -> None:

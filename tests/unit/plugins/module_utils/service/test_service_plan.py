@@ -21,7 +21,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.service.model i
     live,
 )
 
-from .world import World, release, wanted
+from .world import OWN, World, release, wanted
 
 PORT = 8000
 
@@ -29,7 +29,10 @@ deploys = st.tuples(
     st.just("deploy"), st.sampled_from("abc"), st.integers(1, 3), st.integers(0, 12)
 )
 mishaps = st.tuples(
-    st.sampled_from(["stop", "sicken", "restart"]), st.integers(0, 5), st.just(0), st.just(0)
+    st.sampled_from(["stop", "sicken", "restart", "crash"]),
+    st.integers(0, 5),
+    st.just(0),
+    st.just(0),
 )
 histories = st.lists(st.one_of(deploys, mishaps), max_size=6)
 
@@ -67,6 +70,7 @@ def test_every_deploy_comes_to_its_end(
     others = {one.release for one in world.members.values()} - {release("a").id}
     assert len(others) <= keep
     assert not any(one.running for one in world.members.values() if one.release in others)
+    assert all(one.restart == (OWN if one in own else "no") for one in world.members.values())
     if routed:
         assert sorted(world.route or ()) == sorted(one.url or "" for one in own)
     planned = world.plan("a", what)
@@ -74,7 +78,7 @@ def test_every_deploy_comes_to_its_end(
     assert {one.release for one in live(world.observed("a"))} == {release("a").id}
 
 
-@given(histories, st.booleans(), st.integers(0, 12))
+@given(histories, st.booleans(), st.integers(0, 14))
 def test_who_serves_serves_until_the_switch(
     history: list[tuple[str, object, int, int]], routed: bool, end: int
 ) -> None:
@@ -85,11 +89,14 @@ def test_who_serves_serves_until_the_switch(
     switched = any(step.action == steps.ROUTE for step in done)
     if served and not switched:
         assert served <= world.served()
+    running = {one.release for one in world.members.values() if one.running and one.well}
+    if served and not any(step.action == steps.APPROVE for step in done):
+        assert served <= running
     if switched:
         assert world.served() == {release("b").id}
 
 
-@given(histories, st.booleans(), st.sampled_from([None, PORT]), st.integers(0, 14))
+@given(histories, st.booleans(), st.sampled_from([None, PORT]), st.integers(0, 18))
 def test_a_killed_deploy_is_completed_by_the_next(
     history: list[tuple[str, object, int, int]], routed: bool, port: int | None, end: int
 ) -> None:
@@ -100,6 +107,35 @@ def test_a_killed_deploy_is_completed_by_the_next(
     other.deploy("b", what)
     assert one.served() == other.served() == {release("b").id}
     assert {m.release for m in one.members.values()} == {m.release for m in other.members.values()}
+
+
+@given(histories, st.booleans(), st.sampled_from([None, PORT]), st.integers(0, 16))
+def test_what_was_proved_last_is_removed_only_once_something_proved_is_live(
+    history: list[tuple[str, object, int, int]], routed: bool, port: int | None, end: int
+) -> None:
+    world = lived(history, routed, port)
+    proved, had = world.proved, {one.release for one in world.members.values()}
+    world.deploy("b", wanted(keep=0, port=port), end)
+    if proved in had - {one.release for one in world.members.values()}:
+        having = live(world.observed("b"))
+        assert having and not any(one.unproved for one in having)
+
+
+@given(histories, st.booleans(), st.sampled_from([None, PORT]), st.integers(0, 16))
+def test_what_was_proved_is_kept_and_not_what_failed_in_its_soak(
+    history: list[tuple[str, object, int, int]], routed: bool, port: int | None, end: int
+) -> None:
+    world = lived(history, routed, port)
+    what = wanted(port=port)
+    world.deploy("a", what)
+    unwatched = world.plan("b", what).steps
+    soaks = [number for number, step in enumerate(unwatched) if step.action == steps.SOAK]
+    world.deploy("b", what, min(end, *soaks))
+    for one in [one.id for one in world.members.values() if one.release == release("b").id]:
+        world.crash(one)
+    world.deploy("c", what)
+    having = {one.release for one in world.members.values()}
+    assert having == {release("a").id, release("c").id} if soaks else having
 
 
 @given(histories, st.booleans(), st.sampled_from([None, PORT]))
@@ -119,16 +155,17 @@ def actions(world: World, name: str, **options: object) -> list[str]:
     return [step.action for step in (*planned.steps, *planned.after)]
 
 
-UP = [steps.PULL, steps.CREATE, steps.START, steps.HEALTH, steps.TEST, steps.APPROVE]
+UP = [steps.PULL, steps.CREATE, steps.START, steps.HEALTH, steps.TEST, steps.POLICY]
+LIVE = [steps.ROUTE, steps.SOAK, steps.APPROVE]
 
 
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
         ("a", {}, []),
-        ("a", {"count": 2}, [*UP, steps.ROUTE]),
-        ("b", {}, [*UP, steps.ROUTE, steps.DRAIN, steps.STOP]),
-        ("b", {"keep": 0}, [*UP, steps.ROUTE, steps.DRAIN, steps.REMOVE]),
+        ("a", {"count": 2}, [*UP, *LIVE]),
+        ("b", {}, [*UP, *LIVE, steps.DRAIN, steps.STOP]),
+        ("b", {"keep": 0}, [*UP, *LIVE, steps.DRAIN, steps.REMOVE]),
         (
             "b",
             {"port": PORT},
@@ -138,8 +175,7 @@ UP = [steps.PULL, steps.CREATE, steps.START, steps.HEALTH, steps.TEST, steps.APP
                 steps.TEST,
                 steps.CREATE,
                 steps.REPLACE,
-                steps.APPROVE,
-                steps.ROUTE,
+                *LIVE,
                 steps.DRAIN,
                 steps.STOP,
             ],
@@ -150,7 +186,7 @@ def test_plans_after_a_first_deploy(
     name: str, options: dict[str, object], expected: list[str]
 ) -> None:
     world = World(routed=True)
-    assert actions(world, "a") == [*UP, steps.ROUTE]
+    assert actions(world, "a") == [*UP, *LIVE]
     world.deploy("a", wanted())
     assert actions(world, name, **options) == expected
 

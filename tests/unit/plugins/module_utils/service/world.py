@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ansible_collections.immutable.delivery.plugins.module_utils.change import Step
+from ansible_collections.immutable.delivery.plugins.module_utils.engine.containers import (
+    NO_RESTART,
+)
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.canary import Candidate
 from ansible_collections.immutable.delivery.plugins.module_utils.service import canary
 from ansible_collections.immutable.delivery.plugins.module_utils.service import plan as steps
@@ -20,11 +23,13 @@ from ansible_collections.immutable.delivery.plugins.module_utils.service.model i
     Release,
     Shape,
     Wanted,
+    instances,
     url_at,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.service.plan import Plan
 
 ADDRESS = "127.0.0.1"
+OWN = "unless-stopped"
 
 
 def release(name: str) -> Release:
@@ -55,6 +60,9 @@ class World:
         self.candidate: Candidate | None = None
         self.clock = 0
         self.port = 40000
+        # The release that was last watched to the end.
+        self.proved = ""
+        self.soaked = False
 
     def observed(self, name: str | None) -> Observed:
         """What a deploy of that release sees."""
@@ -79,10 +87,8 @@ class World:
         """The releases of those that run and have the traffic."""
         return {
             one.release
-            for one in self.members.values()
-            if one.running
-            and one.well
-            and (not one.unproved if self.route is None else one.among(self.route))
+            for one in instances(self.observed(None))
+            if one.running and one.well and (self.route is None or one.among(self.route))
         }
 
     def deploy(self, name: str | None, what: Wanted, end: int = 1000) -> list[Step]:
@@ -90,6 +96,7 @@ class World:
         planned = self.plan(name, what)
         done = [*planned.steps, *planned.after][:end]
         self.made: list[str] = []
+        self.soaked = not what.soak
         for step in done:
             self._apply(step, planned, name or "", what)
             self.watch()
@@ -115,26 +122,38 @@ class World:
             for gone in step.detail["ids"]:
                 del self.members[gone]
         elif step.action == steps.CREATE:
-            self._create(intent.create, release(name))
+            self._create(intent.create, release(name), what.fixed_port)
+        elif step.action == steps.POLICY:
+            final = [*(member.id for member in intent.stay), *coming]
+            for one in step.detail.get("ids") or final:
+                self.arm(one, "ids" not in step.detail)
         elif step.action in (steps.START, steps.REVIVE):
             for one in step.detail.get("ids") or coming:
                 self.start(one, what.fixed_port)
+                self.arm(one, step.action == steps.REVIVE)
         elif step.action == steps.REPLACE:
             self._replace(planned, coming[0], what)
+        elif step.action == steps.SOAK:
+            self.soaked = True
         elif step.action == steps.APPROVE:
+            assert self.soaked
             for one in [*self.made, *(member.id for member in intent.stay)]:
                 member = self.members[one]
                 self.members[one] = replace(member, name=member.name.removesuffix(UNPROVED))
+                self.proved = member.release
         elif step.action in (steps.ROUTE, steps.UNROUTE):
             self._route(planned, coming)
         elif step.action == steps.STOP:
             for one in step.detail["ids"]:
                 self.stop(one)
+                self.arm(one, False)
 
     def _replace(self, planned: Plan, coming: str, what: Wanted) -> None:
         for holder in planned.intent.holders:
             self.stop(holder.id)
+            self.arm(holder.id, False)
         self.start(coming, what.fixed_port)
+        self.arm(coming, True)
 
     def _route(self, planned: Plan, coming: list[str]) -> None:
         if not planned.intent.beside:
@@ -156,14 +175,22 @@ class World:
         elif step.action == steps.UNSTAGE:
             self.candidate = None
 
-    def _create(self, names: tuple[str, ...], of: Release) -> None:
+    def _create(self, names: tuple[str, ...], of: Release, port: int | None) -> None:
         for name in names:
             unproved = f"{name}{UNPROVED}"
             assert not {unproved, name} & self.names()
             self.clock += 1
             new = f"{unproved}@{self.clock}"
             self.members[new] = Member(
-                new, unproved, of.id, of.digest, of.config, status="created", started=self.now()
+                new,
+                unproved,
+                of.id,
+                of.digest,
+                of.config,
+                status="created",
+                started=self.now(),
+                live_restart=OWN,
+                fixed_port=port,
             )
             self.made.append(new)
 
@@ -185,6 +212,7 @@ class World:
         self.members[one] = replace(
             self.members[one],
             running=True,
+            alive=True,
             well=True,
             status="running",
             started=self.now(),
@@ -193,8 +221,22 @@ class World:
 
     def stop(self, one: str) -> None:
         """End a container."""
-        ended = {"running": False, "well": False, "status": "exited", "url": None}
+        ended = {"running": False, "alive": False, "well": False, "status": "exited", "url": None}
         self.members[one] = replace(self.members[one], **ended)
+
+    def arm(self, one: str, live: bool) -> None:
+        """Give a container the restart policy that it has while it is live, or ``no``."""
+        member = self.members[one]
+        self.members[one] = replace(member, restart=member.live_restart if live else NO_RESTART)
+
+    def crash(self, one: str) -> None:
+        """Let a container end again and again; the engine does not start it for good."""
+        if self.members[one].restart == NO_RESTART:
+            self.stop(one)
+            return
+        ended = {"running": False, "well": False, "status": "restarting", "url": None}
+        self.clock += 1
+        self.members[one] = replace(self.members[one], started=self.now(), **ended)
 
     def sicken(self, one: str) -> None:
         """Make a container one that answers wrong."""

@@ -1,0 +1,78 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A fixed port changes hands: who holds it is stopped, and the new one started there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..change import OnUndo, Step
+from ..deadline import Pace
+from ..engine.parallel import patiently
+from ..errors import DeliveryError, enumerate_words
+from .bring_up import wait
+from .model import Member
+
+if TYPE_CHECKING:
+    from .deploy import Deploy
+
+# The gap of a fixed port is as long as it takes to see that it is over.
+FAST = Pace(interval=0.05)
+
+
+def replace(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
+    """Stop and keep who holds the port, and start the new one."""
+    engine = deploy.engine
+    (coming,) = deploy.coming_ids()
+    holders = [
+        member
+        for member in deploy.planned.intent.holders
+        if engine.inspect(member.id, member.name).alive
+    ]
+    asked: list[Member] = []
+    _note(deploy, coming, holders, asked, on_undo)
+    began = deploy.clock()
+    for member in holders:
+        asked.append(member)
+        engine.stop_and_keep(member.id, deploy.stop_timeout, member.name)
+    engine.make_live(coming)
+    engine.start(coming, step.detail["name"])
+    wait(deploy, [coming], FAST)
+    if holders:
+        deploy.downtime = round(deploy.clock() - began, 3)
+
+
+def _note(
+    deploy: Deploy,
+    coming: str,
+    holders: Sequence[Member],
+    asked: Sequence[Member],
+    on_undo: OnUndo,
+) -> None:
+    """Note how to give the port back, and then, once somebody serves there, the route."""
+    routing, before = deploy.observer.routing, deploy.before.route
+    if holders and routing is not None and before:
+        deploy.restores_route = True
+        text = f"{deploy.wanted.route} goes to {enumerate_words(before)}"
+        on_undo(partial(routing.restore, lambda: before), text)
+    names = enumerate_words(member.name for member in holders)
+    text = f"{names} serves port {deploy.wanted.fixed_port} again" if holders else ""
+    on_undo(partial(put_back, deploy, coming, asked), text)
+
+
+def put_back(deploy: Deploy, coming: str, asked: Sequence[Member]) -> None:
+    """Stop the new one, start those again that were asked to stop, and see them healthy."""
+    engine, grace = deploy.engine, deploy.stop_timeout
+    with suppress(DeliveryError):
+        patiently(engine.stop_and_keep, coming, grace)
+    for member in asked:
+        restart = member.live_restart
+        patiently(engine.start_again, member.id, grace, member.name, restart=restart)
+    # One that was failing before may be so again.
+    if healthy := [member.id for member in asked if member.well]:
+        wait(deploy, healthy, FAST, new=False)
