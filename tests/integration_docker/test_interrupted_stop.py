@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An interruption while the engine stops a container slowly: the former one serves afterwards.
 
-A start is a no-op for a container that is about to end, so each test looks again once it would have.
+A start is a no-op for a container that is about to end, so each test looks again once it is over.
 """
 
 from __future__ import annotations

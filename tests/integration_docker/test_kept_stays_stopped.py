@@ -88,12 +88,11 @@ def service(
     engine: DockerClient,
     prefix: str,
     image: str,
-    tmp_path: Path,
     haproxy: HaProxyServer,
     request: pytest.FixtureRequest,
 ) -> Iterator[Service]:
     name = f"{prefix}-{abs(hash(request.node.name)) % 10**6}"
-    found = Service(engine, name, image, tmp_path, haproxy)
+    found = Service(engine, name, image, request.getfixturevalue("tmp_path"), haproxy)
     yield found
     found.remove()
 

@@ -70,6 +70,7 @@ class Shop:
             "api_url": self.proxy.url,
             "prove_path": "/1",
             "drain_timeout": 30,
+            "soak": 0.5,
             **more,
         }
         return {name: value for name, value in options.items() if value is not None}

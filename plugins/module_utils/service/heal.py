@@ -82,6 +82,7 @@ class Heal:
             steps.WAKE: self._wake,
             steps.CREATE: self._create,
             steps.HEALTH: self._health,
+            steps.POLICY: self._policy,
             steps.APPROVE: self._approve,
             steps.ROUTE: self._route,
             steps.REMOVE: self._remove,
@@ -180,6 +181,7 @@ class Heal:
     def _wake(self, on_undo: OnUndo) -> None:
         for one in self.planned.intent.wake:
             self.ward.wake(one.id)
+            self.engine.make_live(one.id)
 
     def _create(self, on_undo: OnUndo) -> None:
         intent = self.planned.intent
@@ -188,7 +190,7 @@ class Heal:
         with self._discarding():
             for name in intent.create:
                 # Noted first: a request whose answer is lost may have been carried out.
-                self.made[name] = f"{name}{UNPROVED}"
+                self.made[name] = f"{name.removesuffix(UNPROVED)}{UNPROVED}"
                 made = self.ward.make_like(intent.template.id, self.made[name], intent.count)
                 self.made[name] = made
                 self.engine.start(made)
@@ -247,12 +249,15 @@ class Heal:
         http = Http(url_at(self.address, port))
         return shortcoming(http, Expectation(self.health_path), Deadline(PATIENCE))
 
+    def _policy(self, on_undo: OnUndo) -> None:
+        for one in self.planned.intent.stay:
+            self.engine.make_live(one.id)
+
     def _approve(self, on_undo: OnUndo) -> None:
         for name, container in self.made.items():
+            self.engine.make_live(container)
+            # What was not proved before is not proved by being repaired.
             self.engine.rename(container, name)
-        for one in self.planned.intent.stay:
-            if one.unproved:
-                self.engine.rename(one.id, one.name.removesuffix(UNPROVED))
 
     def _route(self, on_undo: OnUndo) -> None:
         now = self.ward.now()

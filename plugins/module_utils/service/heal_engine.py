@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..engine.containers import NO_RESTART
 from ..engine.errors import EngineError, Missing, engine_errors, refusals
-from ..engine.inspect import parse_time
-from .model import HELPS, INSTANCES, SERVICE
+from ..engine.inspect import container_of, parse_time
+from .model import HELPS, INSTANCES, RESTART, SERVICE, live_restart
 from .options import SHORTEST_SECRET
 
 if TYPE_CHECKING:
@@ -63,7 +64,9 @@ class Ward:
         return seen
 
     def make_like(self, template: str, name: str, instances: int, helps: str = "") -> str:
-        """Make a container like *template* that does not run yet; return its id.
+        """Make a container like *template* that does not run yet, nor after a reboot.
+
+        Return its id.
 
         :param instances: how many there are to be, for its labels.
         :param helps: what it is for, where it is no instance.
@@ -113,16 +116,21 @@ class Ward:
 
 
 def config_like(seen: Attributes, instances: int, helps: str) -> dict[str, Any]:
-    """Return the request for a container like the one the engine has *seen*; pure."""
+    """Return the request for a container like the one the engine has *seen*; pure.
+
+    Its restart policy is ``no`` until it is live.
+    """
     config = dict(seen["Config"])
     # By default a container is called after its own id.
     if config.get("Hostname") and seen["Id"].startswith(config["Hostname"]):
         del config["Hostname"]
     labels = {name: value for name, value in (config.get("Labels") or {}).items() if name != HELPS}
     labels[INSTANCES] = str(instances)
+    labels[RESTART] = live_restart(container_of(seen))
     if helps:
         labels[HELPS] = helps
     host = {name: value for name, value in seen["HostConfig"].items() if name != "ContainerIDFile"}
+    host["RestartPolicy"] = {"Name": NO_RESTART}
     return {**config, "Labels": labels, "HostConfig": host}
 
 

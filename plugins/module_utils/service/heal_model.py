@@ -16,9 +16,20 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from ..engine.containers import NO_RESTART
 from ..engine.inspect import NEVER, RUNNING, SECOND, Container, container_of
 from ..routers.base import same_address
-from .model import HELPS, IMAGE, INSTANCES, RELEASE, ROUTE, SPARE, UNPROVED, url_at
+from .model import (
+    HELPS,
+    IMAGE,
+    INSTANCES,
+    RELEASE,
+    ROUTE,
+    SPARE,
+    UNPROVED,
+    live_restart,
+    url_at,
+)
 
 # One that nothing can be asked of counts as well once it has run for so many seconds.
 STEADY = 1.0
@@ -42,6 +53,7 @@ class Instance:
     :param says: what the engine says of it, for people.
     :param wanted: how many instances there were to be when it was made; 0 where it does not say.
     :param fixed: whether the host's port was given, and not picked by the engine.
+    :param restart: its restart policy now; ``live_restart`` is the one for while it is live.
     """
 
     id: str
@@ -57,6 +69,8 @@ class Instance:
     url: str | None = None
     created: int = NEVER
     started: int = NEVER
+    restart: str = NO_RESTART
+    live_restart: str = NO_RESTART
 
     @property
     def unproved(self) -> bool:
@@ -104,10 +118,12 @@ def instance_of(
         helps=labels.get(HELPS, ""),
         route=labels.get(ROUTE, ""),
         wanted=int(wanted) if wanted.isdecimal() else 0,
-        fixed=_fixed(attributes),
+        fixed=bool(seen.fixed_ports),
         url=url_at(address, port) if port else None,
         created=seen.created,
         started=seen.started,
+        restart=seen.restart,
+        live_restart=live_restart(seen),
     )
 
 
@@ -139,12 +155,6 @@ def _says(seen: Container, condition: Condition, ill: str | None) -> str:
     return str(condition.value)
 
 
-def _fixed(attributes: Mapping[str, Any]) -> bool:
-    bindings = (attributes.get("HostConfig") or {}).get("PortBindings") or {}
-    ports = [one.get("HostPort") for several in bindings.values() for one in several or ()]
-    return any(port not in {None, "", "0"} for port in ports)
-
-
 @dataclass(frozen=True)
 class Standing:
     """What stands of one service.
@@ -162,12 +172,20 @@ class Standing:
 
     @property
     def instances(self) -> list[Instance]:
-        """Those that are proved or have traffic, kept releases among them."""
+        """Those that are proved or have traffic, kept releases among them.
+
+        Without a router, whoever has a fixed port has the traffic.
+        """
         return [
             one
             for one in self.found
-            if not one.helps and (not one.unproved or one.among(self.route or ()))
+            if not one.helps and (not one.unproved or self._has_traffic(one))
         ]
+
+    def _has_traffic(self, one: Instance) -> bool:
+        if self.route is None and one.fixed:
+            return one.condition is not Condition.STOPPED
+        return one.among(self.route or ())
 
     @property
     def spare(self) -> Instance | None:

@@ -24,6 +24,7 @@ SHED = "shed"
 WAKE = "wake"
 CREATE = "create"
 HEALTH = "health"
+POLICY = "policy"
 APPROVE = "approve"
 ROUTE = "route"
 REMOVE = "remove"
@@ -36,7 +37,8 @@ class Intent:
 
     :param stay: instances that are well, or on their way to it.
     :param wake: to be started again, or to go on.
-    :param create: the names of new ones, made like *template*.
+    :param create: the names of new ones, made like *template*. Those of a release that was not
+        proved bear the mark of that.
     :param replaced: those that do not work and are removed once others do.
     :param shed: where the traffic goes meanwhile; empty for where it goes now.
     :param outdated: spares of what does not stand any more.
@@ -87,6 +89,7 @@ def decide(standing: Standing, release: str) -> Intent:
         (one for one in standing.instances if one.release == release),
         key=lambda one: (not one.among(standing.route or ()), one.name),
     )
+    proved = not own or any(not one.unproved for one in own)
     spares = [one for one in standing.found if one.helps == SPARE]
     spare = next((one for one in spares if one.release == release), None)
     template = next(iter(own), spare)
@@ -108,7 +111,7 @@ def decide(standing: Standing, release: str) -> Intent:
         count=count,
         stay=stay,
         wake=wake,
-        create=_names(standing, release, missing - len(wake)),
+        create=_names(standing, release, missing - len(wake), proved),
         template=template,
         replaced=() if fixed else tuple(ill),
         shed=_shed(standing, stay, bool(missing)),
@@ -132,7 +135,7 @@ def _count(standing: Standing, own: Sequence[Instance], spare: Instance | None) 
     return len(standing.route or ()) or (newest.wanted if newest else 0) or 1
 
 
-def _names(standing: Standing, release: str, count: int) -> tuple[str, ...]:
+def _names(standing: Standing, release: str, count: int, proved: bool) -> tuple[str, ...]:
     """Return names that are free, counted from 1."""
     taken = {one.name.removesuffix(UNPROVED) for one in standing.found}
     found: list[str] = []
@@ -141,7 +144,7 @@ def _names(standing: Standing, release: str, count: int) -> tuple[str, ...]:
         number += 1
         name = f"{standing.service}-{release}-{number}"
         if name not in taken:
-            found.append(name)
+            found.append(name if proved else f"{name}{UNPROVED}")
     return tuple(found)
 
 
@@ -189,7 +192,9 @@ def _steps(standing: Standing, intent: Intent) -> list[Step]:
     )
     if waits:
         steps.append(Step(HEALTH, f"wait until all of {name} is healthy"))
-    if intent.create or any(one.unproved for one in intent.stay):
+    if any(one.restart != one.live_restart for one in intent.stay):
+        steps.append(Step(POLICY, "set the restart policy of what is live"))
+    if intent.create:
         steps.append(Step(APPROVE, "approve what is healthy"))
     if _reroutes(standing, intent):
         text = "the instance" if intent.count == 1 else f"{intent.count} instances"

@@ -28,6 +28,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.service.model i
     HELPS,
     INSTANCES,
     RELEASE,
+    RESTART,
     ROUTE,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.service.options import BadOption
@@ -126,9 +127,14 @@ def test_a_container_like_another_differs_in_name_and_labels_only() -> None:
     seen["Config"]["Labels"][HELPS] = SPARE
     made = config_like(seen, 3, "")
     assert "Hostname" not in made and HELPS not in made["Labels"]
-    assert made["Labels"] == {RELEASE: "r", INSTANCES: "3", ROUTE: "demo"}
+    assert made["Labels"] == {
+        RELEASE: "r",
+        INSTANCES: "3",
+        ROUTE: "demo",
+        RESTART: "unless-stopped",
+    }
     assert made["Env"] == ["SECRET=swordfish"] and made["Image"] == "cd:5000/demo@sha256:1"
-    assert made["HostConfig"] == seen["HostConfig"]
+    assert made["HostConfig"] == {**seen["HostConfig"], "RestartPolicy": {"Name": "no"}}
     assert config_like(seen, 3, SPARE)["Labels"][HELPS] == SPARE
     # What was named on purpose stays.
     seen["Config"]["Hostname"] = "demo"

@@ -118,21 +118,32 @@ class World:
         coming = [*(member.id for member in intent.start), *self.made]
         if step.action in (canary.MARK, canary.STAGE, steps.UNSTAGE):
             self._apply_canary(step, planned, coming)
+        elif step.action in (steps.POLICY, steps.SOAK, steps.APPROVE):
+            self._go_live(step, planned, coming)
         elif step.action in (steps.CLEAR, steps.REMOVE):
             for gone in step.detail["ids"]:
                 del self.members[gone]
         elif step.action == steps.CREATE:
             self._create(intent.create, release(name), what.fixed_port)
-        elif step.action == steps.POLICY:
-            final = [*(member.id for member in intent.stay), *coming]
-            for one in step.detail.get("ids") or final:
-                self.arm(one, "ids" not in step.detail)
         elif step.action in (steps.START, steps.REVIVE):
             for one in step.detail.get("ids") or coming:
                 self.start(one, what.fixed_port)
                 self.arm(one, step.action == steps.REVIVE)
         elif step.action == steps.REPLACE:
             self._replace(planned, coming[0], what)
+        elif step.action in (steps.ROUTE, steps.UNROUTE):
+            self._route(planned, coming)
+        elif step.action == steps.STOP:
+            for one in step.detail["ids"]:
+                self.stop(one)
+                self.arm(one, False)
+
+    def _go_live(self, step: Step, planned: Plan, coming: list[str]) -> None:
+        intent = planned.intent
+        if step.action == steps.POLICY:
+            final = [*(member.id for member in intent.stay), *coming]
+            for one in step.detail.get("ids") or final:
+                self.arm(one, "ids" not in step.detail)
         elif step.action == steps.SOAK:
             self.soaked = True
         elif step.action == steps.APPROVE:
@@ -141,12 +152,6 @@ class World:
                 member = self.members[one]
                 self.members[one] = replace(member, name=member.name.removesuffix(UNPROVED))
                 self.proved = member.release
-        elif step.action in (steps.ROUTE, steps.UNROUTE):
-            self._route(planned, coming)
-        elif step.action == steps.STOP:
-            for one in step.detail["ids"]:
-                self.stop(one)
-                self.arm(one, False)
 
     def _replace(self, planned: Plan, coming: str, what: Wanted) -> None:
         for holder in planned.intent.holders:
