@@ -31,6 +31,18 @@ options:
     description:
       - The service's name at the router, where it is another one than O(name).
     type: str
+  peers:
+    description:
+      - The hosts that serve O(route) beside this engine, such as those of the play. Their addresses
+        stay on the route, and only those of this engine are replaced, or removed with
+        O(state=absent). So C(serial) over a group with one route ends with all hosts serving.
+      - An address on the route that is neither of this engine nor of a peer is refused before
+        anything is changed, unless O(state) only takes something away.
+      - Hosts are compared by name, then by the addresses that the names resolve to. This engine is
+        O(address); it may be listed too.
+    type: list
+    elements: str
+    default: []
   weight:
     description:
       - The share of the clients that the candidate gets, in percent, from 0 to 99. Needed for
@@ -80,6 +92,15 @@ options:
   prove_timeout:
     description:
       - The seconds that the proof may take.
+    type: float
+    default: 10
+  soak:
+    description:
+      - For how many seconds new instances are watched once they have the traffic, before anything
+        of the former release is stopped; with O(published_port) that one is stopped already.
+      - If one ends, is started again, becomes unhealthy or does not answer through the router any
+        more, the former release gets the traffic back, and the task fails.
+      - Only what was watched to the end counts as proved. V(0) turns this off.
     type: float
     default: 10
   drain_timeout:

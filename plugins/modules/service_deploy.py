@@ -10,12 +10,15 @@ module: service_deploy
 short_description: Deploy a service to a Docker engine beside the live one, tested, switched, kept
 description:
   - Pulls an image by its digest, runs it beside the live version, waits until it is healthy, runs
-    the tests' container against it, sends it the traffic, proves it through the router, waits until
-    the earlier version has no request left, and stops that one, to be kept.
-  - Whatever fails before the end of the proof is taken back. The live version is not touched, the
-    new containers are removed, and the error has their last log lines.
+    the tests' container against it, sends it the traffic, proves it through the router, watches it
+    for O(soak) seconds, waits until the earlier version has no request left, and stops that one, to
+    be kept.
+  - If anything fails until the end of the soak, all of it is rolled back. The live version serves,
+    the new containers are removed, and the error has their last log lines.
   - Who is live is asked of the router, and who belongs to the service is read from labels. No file
-    is kept, so a run that was killed is completed or cleared away by the next one.
+    is kept, so a run that was killed is completed or cleared away by the next one. A container's
+    name ends with C(.candidate) until it was watched to the end of the soak.
+  - Only what is live has its O(restart_policy), so that nothing else runs after a reboot.
   - A release is an image's digest and a configuration. Where the wanted release stands and is well,
     nothing is changed; where it was kept, it is started again; where only O(instances) differs, no
     instance is replaced.
@@ -80,9 +83,9 @@ options:
         yet, it is live at once.
       - V(canary) gives the candidate O(weight) percent of the clients, and to less also where it is
         ill. V(promoted) gives it everything.
-      - V(rolled_back) takes the candidate away. Where there is none, the version that was live
-        before the present one is started again and gets the traffic. Who is taken away is stopped,
-        and kept until the next deploy.
+      - V(rolled_back) takes the candidate away. If there is none, the release that was proved last
+        before the live one is started again and gets the traffic, also if the live one crashes.
+        What is taken away is stopped, and kept until the next deploy.
       - The last four need a router that can have a candidate, V(haproxy), V(nginx), V(etcd) or
         V(consul). The last three need neither O(image) nor a registry. Where O(digest) or an image
         by digest is given, V(canary) and V(promoted) refuse a candidate of another one.
@@ -193,7 +196,7 @@ options:
     type: float
   restart_policy:
     description:
-      - Whether the engine starts a container again that has ended by itself.
+      - Whether the engine starts a container again that has ended by itself, while it is live.
     type: str
     choices: ["no", unless-stopped]
     default: unless-stopped
@@ -221,7 +224,7 @@ options:
     default: true
   keep_releases:
     description:
-      - How many earlier releases to keep, stopped.
+      - How many earlier releases to keep, stopped, of those that were proved.
     type: int
     default: 1
 seealso:

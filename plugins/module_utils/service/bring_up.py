@@ -19,6 +19,7 @@ from ..engine.inspect import Container
 from ..errors import DeliveryError, enumerate_words
 from . import testing
 from .model import (
+    ADDRESS,
     CONFIG,
     DIGEST,
     HELPS,
@@ -241,6 +242,7 @@ def _labels(deploy: Deploy, helps: str = "") -> dict[str, str]:
         IMAGE: deploy.observer.image_name,
         INSTANCES: str(deploy.wanted.instances),
         ROUTE: deploy.wanted.route,
+        ADDRESS: deploy.wanted.address,
         HELPS: helps,
     }
     return {name: value for name, value in labels.items() if value}

@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from ..change import OnUndo, Step, Undo
 from ..deadline import Deadline, Pace, wait_for
 from ..engine.health import ContainerFailed, wait_well
-from ..engine.inspect import SECOND, Container
+from ..engine.inspect import SECOND, Container, container_of
 from ..errors import DeliveryError, TimeoutExceeded, enumerate_words
 from ..http import Http
 from ..probe import Expectation, Unhealthy, shortcoming, wait_healthy
 from ..routers.base import Router, same_targets
+from ..routers.peers import Share
 from ..routers.routing import Routing
 from . import heal_plan as steps
 from .containers import Engine
@@ -30,6 +31,7 @@ from .heal_engine import Ward
 from .heal_model import Condition, Instance, Standing, instance_of
 from .heal_plan import Plan, plan
 from .model import SPARE, UNPROVED, url_at
+from .observe import know_hosts
 
 # One answer that is late is no reason to replace an instance; this many seconds of none are.
 PATIENCE = 5.0
@@ -93,13 +95,16 @@ class Heal:
         """Look at the engine, at the router, and ask the instances."""
         now = self.ward.now()
         found = []
-        for attributes in self.ward.services().get(self.service, ()):
+        containers = self.ward.services().get(self.service, ())
+        for attributes in containers:
             one = instance_of(attributes, self.address, now)
             if self.health_path and one.url and one.up and not one.helps:
                 one = instance_of(attributes, self.address, now, self._ill(one))
             found.append(one)
         standing = Standing(self.service, tuple(found), count=self.count)
-        route = self._observe_route(standing.routed_as)
+        share = Share({self.address})
+        know_hosts(share, [container_of(attributes) for attributes in containers])
+        route = self._observe_route(standing.routed_as, share)
         tried = self._tried()
         named = (*(route or ()), *tried)
         found = [one for one in found if not one.among(tried)]
@@ -111,11 +116,11 @@ class Heal:
         under_way = lately and not self.exclusive
         return Standing(self.service, tuple(found), route, self.count, under_way)
 
-    def _observe_route(self, name: str) -> tuple[str, ...] | None:
+    def _observe_route(self, name: str, share: Share) -> tuple[str, ...] | None:
         if self.router is None or not name:
             return None
         # Where it is away the containers are repaired all the same.
-        self.routing = Routing(self.router, name, required=False)
+        self.routing = Routing(self.router, name, required=False, share=share)
         route = self.routing.observe()
         self.away = self.routing.away
         self.routed = route or ()

@@ -38,6 +38,8 @@ SALT = f"{LABEL}salt"
 IMAGE = f"{LABEL}image"
 INSTANCES = f"{LABEL}instances"
 ROUTE = f"{LABEL}route"
+# The host name under which it was to be reached when it was made.
+ADDRESS = f"{LABEL}address"
 # The restart policy of a container while it is live.
 RESTART = f"{LABEL}restart"
 # What a container is for, where it is no instance: "tests", "rehearsal" or "spare".

@@ -16,10 +16,12 @@ from ..engine.inspect import Container
 from ..http import Http
 from ..probe import Expectation, Unhealthy, shortcoming, wait_healthy
 from ..routers.base import same_address
+from ..routers.peers import Share, host_of
 from ..routers.routing import Routing
 from .canary import release_of
 from .containers import Engine
 from .model import (
+    ADDRESS,
     CANARY,
     HELPS,
     PROMOTED,
@@ -42,6 +44,13 @@ class RouterAway(EngineError):
     """The router is away, and what stands may have its traffic."""
 
     kind = "router_away"
+
+
+def know_hosts(share: Share, containers: Sequence[Container]) -> None:
+    """Let a service's part of its route have the addresses that it had earlier."""
+    peers = {host_of(name) for name in share.peers or ()}
+    earlier = {one.labels.get(ADDRESS, "") for one in containers} - {""}
+    share.hosts = {*share.hosts, *(host for host in earlier if host_of(host) not in peers)}
 
 
 @dataclass
@@ -80,6 +89,8 @@ class Observer:
 
         :raises DeliveryError: something that is needed cannot be asked.
         """
+        if self.routing is not None and self.routing.share is not None:
+            know_hosts(self.routing.share, self.engine.of_service(self.wanted.name))
         route = self.routing.observe() if self.routing else None
         candidate = self.routing.candidate() if self.routing else None
         if candidate is not None and self.wanted.state in (CANARY, PROMOTED):

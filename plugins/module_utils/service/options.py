@@ -24,6 +24,7 @@ from ..routers.base import Router
 from ..routers.canary import MAX_WEIGHT, CanaryRouter, as_canary
 from ..routers.check import Check, answered
 from ..routers.host_options import HOST_ROUTERS, host_router_specs, router_from
+from ..routers.peers import Share
 from ..routers.registry import NAME as ROUTE_NAME
 from ..routers.routing import Routing
 from .containers import Engine
@@ -33,6 +34,7 @@ from .model import (
     CANARY,
     CANARY_STATES,
     PRESENT,
+    PROMOTED,
     ROLLED_BACK,
     STAGED,
     STATES,
@@ -85,6 +87,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     **host_router_specs(),
     "api_url": {"type": "str"},
     "route": {"type": "str"},
+    "peers": {"type": "list", "elements": "str", "default": []},
     "router_required": {"type": "bool", "default": True},
     "router_validate_certs": {"type": "bool", "default": True},
     "router_ca_path": {"type": "path"},
@@ -330,10 +333,27 @@ def routing_of(params: Mapping[str, Any], wanted: Wanted) -> Routing | None:
         )
     required = params["router_required"] or wanted.state in CANARY_STATES
     serves = proof.any_version() if proof else answered(http, params["prove_timeout"])
-    routing = Routing(router, wanted.route, proof, required=required, tried=tried, serves=serves)
+    routing = Routing(
+        router,
+        wanted.route,
+        proof,
+        required=required,
+        tried=tried,
+        serves=serves,
+        share=share_of(params, wanted),
+    )
     # Before anything is started: only the port is not known yet.
     routing.check_targets([url_at(wanted.address, LAST_PORT)])
     return routing
+
+
+def share_of(params: Mapping[str, Any], wanted: Wanted) -> Share:
+    """Return which part of its route is the service's on this engine; peers keep theirs.
+
+    What brings a release up refuses an address that is nobody's. The others leave it alone.
+    """
+    refuses = wanted.state in (PRESENT, STAGED, PROMOTED)
+    return Share({wanted.address}, params["peers"] if refuses else None)
 
 
 def router_at(params: Mapping[str, Any]) -> Router:
