@@ -23,6 +23,7 @@ class _Signals:
 
     def __init__(self) -> None:
         self.guarded = 0
+        self.ignoring = False
         self.pending: str | None = None
         self.raised = False
 
@@ -34,7 +35,7 @@ class _Signals:
             self.raise_pending()
 
     def raise_pending(self) -> None:
-        if self.pending is not None and not self.raised:
+        if self.pending is not None and not self.raised and not self.ignoring:
             self.raised = True
             raise Interrupted(f"interrupted by {self.pending}")
 
@@ -55,11 +56,28 @@ def _in_force() -> _Signals | None:
 def signals_as_errors() -> Iterator[None]:
     """Turn SIGINT, SIGTERM and SIGHUP into :class:`Interrupted`, so that undo runs.
 
-    Outside the main thread signals cannot be handled, and nothing is changed.
+    Only the first of them, up to the end of the outermost of such blocks: what an inner block
+    undoes, and what the outer one undoes after it, are not interrupted. Outside the main thread
+    signals cannot be handled, and nothing is changed.
+
+    :raises Interrupted: at once, if a signal came while an earlier inner block ignored them.
     """
     if not _in_main_thread():
         yield
-        return
+    elif outer := _in_force():
+        ignoring = outer.ignoring
+        outer.raise_pending()
+        try:
+            yield
+        finally:
+            outer.ignoring = ignoring
+    else:
+        with _handling():
+            yield
+
+
+@contextmanager
+def _handling() -> Iterator[None]:
     handler = _Signals()
     before = {number: signal.signal(number, handler) for number in handler.handled}
     _signals.append(handler)
@@ -72,12 +90,12 @@ def signals_as_errors() -> Iterator[None]:
 
 
 def ignore_signals() -> None:
-    """Let no signal interrupt what follows, until :func:`signals_as_errors` is left.
+    """Let no signal interrupt what follows, until this :func:`signals_as_errors` is left.
 
     For an undo, which must run to its end, and for the end of a change that is done.
     """
     if handler := _in_force():
-        handler.raised = True
+        handler.ignoring = True
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.immutable.delivery.plugins.module_utils.identity import (
+    alive,
     parent,
     program,
 )
@@ -30,7 +31,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.process.record 
     read_record,
 )
 from tests.support.modules import run_module
-from tests.support.plays import RunningPlay, eventually, run_play, start_play
+from tests.support.plays import ROOT, RunningPlay, eventually, run_play, start_play
 
 # Ends on SIGTERM, or is ready, but neither before its gate is open.
 SLOW = """
@@ -266,3 +267,41 @@ def test_an_owner_that_ended_here_need_not_be_waited_for_elsewhere(tmp_path: Pat
         play.kill()
         took = run_play([lock(path)], extra_vars=there).ok()
     assert took[0]["taken_over"]
+
+
+def test_an_undo_is_broken_off_neither_by_more_signals_nor_by_closed_pipes(deploy: Deploy) -> None:
+    """As of an orphan, whose connection is gone and whom somebody tells to end again and again."""
+    with started(deploy) as module:
+        eventually(deploy.at_work, "the module at work")
+        assert module.stdout is not None
+        module.stdout.close()
+        record = read_record(deploy.folder)
+        assert record is not None
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            module.send_signal(number)
+            time.sleep(0.1)
+        # The undo waits for the program, which waits for its gate.
+        assert module.poll() is None and alive(record.process)
+        deploy.gate.touch()
+        module.wait(60)
+    assert module.returncode > 0
+    assert not alive(record.process)
+
+
+@contextmanager
+def started(deploy: Deploy) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the module with its output in a pipe."""
+    arguments = deploy.path.with_name("arguments.json")
+    values = deploy.start["immutable.delivery.local_process"]
+    arguments.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": values}))
+    name = "ansible_collections.immutable.delivery.plugins.modules.local_process"
+    command = [sys.executable, "-m", name, str(arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / ".build" / "collections")}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, env=environment, stdout=pipe, stderr=subprocess.STDOUT
+    ) as module:
+        try:
+            yield module
+        finally:
+            module.kill()

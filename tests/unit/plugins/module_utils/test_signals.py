@@ -123,6 +123,50 @@ def test_from_some_moment_on_signals_can_be_ignored() -> None:
     assert handlers() == before
 
 
+@pytest.mark.parametrize("number", HANDLED)
+def test_a_second_signal_interrupts_neither_an_inner_undo_nor_the_outer_one(
+    number: signal.Signals,
+) -> None:
+    undone = []
+    with signals_as_errors():
+        try:
+            try:
+                with signals_as_errors():
+                    send(signal.SIGTERM)
+            finally:
+                send(number)
+                with signals_as_errors():
+                    send(number)
+                    sleep(0)
+                    undone.append("inner")
+        except Interrupted:
+            send(number)
+            sleep(0)
+            undone.append("outer")
+    assert undone == ["inner", "outer"]
+
+
+def test_what_an_inner_block_ignores_interrupts_what_comes_after_it() -> None:
+    reached = []
+    with signals_as_errors():
+        with signals_as_errors():
+            ignore_signals()
+            send(signal.SIGTERM)
+            sleep(0)
+            reached.append("the end of what is done")
+        with pytest.raises(Interrupted, match="SIGTERM"), signals_as_errors():
+            reached.append("what comes next")
+    assert reached == ["the end of what is done"]
+
+
+def test_an_inner_block_does_not_end_that_the_outer_one_ignores_signals() -> None:
+    with signals_as_errors():
+        ignore_signals()
+        with signals_as_errors():
+            send(signal.SIGTERM)
+        sleep(0)
+
+
 def test_all_of_it_is_harmless_where_no_signal_is_handled() -> None:
     before = handlers()
     ignore_signals()
