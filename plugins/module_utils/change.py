@@ -186,6 +186,29 @@ def _progress(plan: Sequence[Step], done: int) -> str:
 
 
 @contextmanager
+def undoing(undo: Undo) -> Iterator[None]:
+    """Run *undo* if the block fails; the text that it returns is added to the state.
+
+    :raises DeliveryError: the block failed.
+    """
+    try:
+        yield
+    except BaseException as raised:
+        error = as_delivery_error(raised)
+        try:
+            said = undo()
+        except BaseException as failed:  # what failed first must be reported
+            reason = as_delivery_error(failed)
+            why = reason.message.rstrip(".")
+            error.with_state(join_sentences(f"Could not be rolled back ({why}).", reason.state))
+            error.next_step = join_sentences(reason.next_step, error.next_step)
+        else:
+            if isinstance(said, str) and said:
+                error.with_state(said)
+        raise error from _cause(raised)
+
+
+@contextmanager
 def after(outcome: Outcome[Any], state: str = "The change itself was made.") -> Iterator[None]:
     """Let a failure of what follows a change say that the change was made.
 

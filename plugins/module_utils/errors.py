@@ -77,6 +77,8 @@ class DeliveryError(Exception):
     """
 
     kind = "failed"
+    # What began to change anything has said which state that left.
+    usual_state = "Nothing was changed."
     usual_step = "Fix the cause, then run this again."
 
     def __init__(
@@ -99,8 +101,7 @@ class DeliveryError(Exception):
     def result(self) -> dict[str, Any]:
         """Return what every module returns of its failure."""
         next_step = sentence(self.next_step or self.usual_step)
-        # What began to change anything has said in which state that is.
-        state = join_sentences(self.state or "Nothing was changed.")
+        state = join_sentences(self.state or self.usual_state)
         message, log = self.message, cut_log(self.log)
         if len(message) > MESSAGE_LENGTH:
             log = log or cut_log(message.splitlines())
@@ -133,6 +134,7 @@ class Unexpected(DeliveryError):
     """An exception that nobody foresaw: a mistake in this collection, or a machine in trouble."""
 
     kind = "unexpected"
+    usual_state = "It is not known how far this came."
     usual_step = "Report this with the lines of log as a bug of immutable.delivery."
 
     def __init__(self, error: BaseException, *, state: str = "") -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from .change import Change, Outcome, after, run
-from .errors import Unexpected, as_delivery_error
+from .errors import DeliveryError, Unexpected, as_delivery_error
 from .lock.work import Acquisition, call_myself, work_under
 
 ObservedT = TypeVar("ObservedT")
@@ -55,7 +55,11 @@ def require_requests(module: AnsibleModule) -> None:
 def require_library(module: AnsibleModule, name: str, import_error: str | None) -> None:
     """Fail with the library's name if its guarded import failed."""
     if import_error is not None:
-        module.fail_json(msg=missing_required_lib(name), exception=import_error)
+        missing = DeliveryError(
+            missing_required_lib(name),
+            next_step="Install it for the Python that runs the module, then run this again.",
+        )
+        fail(module, missing, exception=import_error)
 
 
 def hand_over(

@@ -384,12 +384,13 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.change import after
 from ..module_utils.engine.client import DOCKER_IMPORT_ERROR
 from ..module_utils.errors import summarize
 from ..module_utils.service.finish import Delivered, deliver
 from ..module_utils.service.options import SEVERAL, deploy_of, each_of, hidden_in
 from ..module_utils.service.several import all_of
-from ..module_utils.wiring import changing_module, fail, require_library, require_requests
+from ..module_utils.wiring import changing_module, end_with, fail, require_library, require_requests
 
 
 def main() -> None:
@@ -409,18 +410,18 @@ def main() -> None:
     def deploy(params: Mapping[str, Any]) -> dict[str, Any]:
         timeout = params["drain_timeout"]
         done = deliver(deploy_of(params), check_mode=module.check_mode, drain_timeout=timeout)
-        return {**done.result(), "warnings": warnings(done)}
+        with after(done.outcome):
+            return {**done.result(), "warnings": warnings(done)}
 
-    try:
+    def work() -> dict[str, Any]:
         results = all_of(deploy, each_of(module.params), module.params["parallel"])
-    except Exception as error:
-        fail(module, error)
-    else:
-        finish(module, results)
+        return combine(module, results)
+
+    end_with(module, work)
 
 
-def finish(module: AnsibleModule, results: list[dict[str, Any]]) -> None:
-    """End the module with what the deploys came to."""
+def combine(module: AnsibleModule, results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the deploys came to, or end the module if one failed."""
     for one in results:
         for text in one.pop("warnings", []):
             module.warn(f"{one['name']}: {text}")
@@ -436,7 +437,7 @@ def finish(module: AnsibleModule, results: list[dict[str, Any]]) -> None:
         }
     if failures:
         fail(module, summarize(failures, len(results)), **values)
-    module.exit_json(**values)
+    return values
 
 
 def warnings(done: Delivered) -> list[str]:

@@ -200,7 +200,7 @@ from ..module_utils.engine.options import REQUIRED_TOGETHER
 from ..module_utils.errors import summarize
 from ..module_utils.service.heal_options import OPTIONS, Repair
 from ..module_utils.service.options import ROUTER_REQUIRED_IF
-from ..module_utils.wiring import changing_module, fail, require_library, require_requests
+from ..module_utils.wiring import changing_module, end_with, fail, require_library, require_requests
 
 
 def main() -> None:
@@ -213,16 +213,11 @@ def main() -> None:
     )
     require_requests(module)
     require_library(module, "docker", DOCKER_IMPORT_ERROR)
-    try:
-        results = Repair(module.params, module.check_mode).run()
-    except Exception as error:
-        fail(module, error)
-    else:
-        finish(module, results)
+    end_with(module, lambda: combine(module, Repair(module.params, module.check_mode).run()))
 
 
-def finish(module: AnsibleModule, results: list[dict[str, Any]]) -> None:
-    """End the module with what the repairs came to."""
+def combine(module: AnsibleModule, results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the repairs came to, or end the module if one failed."""
     diffs = [one.pop("diff") for one in results if "diff" in one]
     values: dict[str, Any] = {
         "services": results,
@@ -235,7 +230,7 @@ def finish(module: AnsibleModule, results: list[dict[str, Any]]) -> None:
     failures = [one for one in results if one["failed"]]
     if failures:
         fail(module, summarize(failures, len(results)), **values)
-    module.exit_json(**values)
+    return values
 
 
 if __name__ == "__main__":

@@ -237,7 +237,7 @@ def test_what_could_not_be_restored_is_said(cloud: Cloud, calls_of_a_pass: list[
     # The call itself, and then all that would take it and its forerunner back.
     cloud.moto.reset_calls(Fault(at), Fault(at + 1, times=8))
     text = failed(cloud.run(), "api")
-    assert "could NOT restore all of the listener" in text
+    assert "not all of the listener was restored" in text
     # Users are where they were, and the next deploy gets on from there.
     assert routes(cloud)[2] == {"portal-blue": 100}
     cloud.moto.reset_calls()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..change import Outcome, run
+from ..change import Outcome, after, run, undoing
 from ..engine.client import connect
 from ..engine.options import Connection
 from ..errors import DeliveryError
@@ -132,37 +133,35 @@ def in_place(session: Session) -> dict[str, Any]:
     getting = session.getting(project)
     got = run(getting, check_mode=session.check_mode)
     with Watch(session.client, project.name) as watch:
-        try:
+        with undoing(partial(tag_back, session, getting)):
             wanted = wanted_of(session, project, got, routing)
             change = RedeployChange(
                 session.containers(project, got.after.standing), wanted, routing
             )
             outcome = run(change, check_mode=session.check_mode)
-        except BaseException as error:
-            if not session.check_mode:
-                tag_back(getting, error)
-            raise
         ignore_signals()
-        if not session.check_mode:
-            change.clean_up()
-        seen = instances(session.client, project.name)
-        now = [one for name in project.services for one in seen.get(name, ())]
-        before = [one for name in project.services for one in outcome.before.of(name)]
-        done = outcome.changed and not session.check_mode
-        down = downtimes(project, before, now, watch if done else None)
-    for text in (*change.left, *(routing.left if routing else ())):
-        session.warn(text)
-    return result(session, got, outcome, before, now, down=down)
+        with after(outcome):
+            if not session.check_mode:
+                change.clean_up()
+            seen = instances(session.client, project.name)
+            now = [one for name in project.services for one in seen.get(name, ())]
+            before = [one for name in project.services for one in outcome.before.of(name)]
+            down = downtimes(project, before, now, watch if outcome.made else None)
+            for text in (*change.left, *(routing.left if routing else ())):
+                session.warn(text)
+            return result(session, got, outcome, before, now, down=down)
 
 
-def tag_back(getting: ImagesChange, error: BaseException) -> None:
-    """Give the former images their names back after a failure."""
+def tag_back(session: Session, getting: ImagesChange | None) -> str:
+    """Give the former images their names back after a failure; return what is wrong then."""
     ignore_signals()
+    if getting is None or session.check_mode:
+        return ""
     try:
         getting.tag_back()
-    except DeliveryError as failed:
-        if isinstance(error, DeliveryError):
-            error.with_state(f"The former images do NOT have their names back: {failed.message}.")
+    except DeliveryError as error:
+        return f"The former images could not get their names back: {error.message}."
+    return ""
 
 
 def wanted_of(
@@ -269,22 +268,18 @@ def finish(
     containers = session.containers(project)
     change = BlueGreenChange(containers, routing, standing, move)
     with Watch(session.client, *standing.projects) as watch:
-        try:
+        with undoing(partial(tag_back, session, getting)):
             outcome = run(change, check_mode=session.check_mode)
-        except BaseException as error:
-            if getting is not None and not session.check_mode:
-                tag_back(getting, error)
-            raise
         ignore_signals()
-        if not session.check_mode:
-            change.clean_up()
-        before = live_of(standing)
-        now = live_of(look(containers, routing, list(standing.projects)))
-        done = outcome.changed and not session.check_mode
-        down = downtimes(project, before, now, watch if done else None)
-    for text in (*change.left, *routing.left):
-        session.warn(text)
-    return result(session, got, outcome, before, now, down=down)
+        with after(outcome):
+            if not session.check_mode:
+                change.clean_up()
+            before = live_of(standing)
+            now = live_of(look(containers, routing, list(standing.projects)))
+            down = downtimes(project, before, now, watch if outcome.made else None)
+            for text in (*change.left, *routing.left):
+                session.warn(text)
+            return result(session, got, outcome, before, now, down=down)
 
 
 def live_of(standing: Standing) -> list[Instance]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from ..alb.client import ApiError, Balancer
 from ..alb.groups import URL_TAG, NoAddress, TargetGroup, addresses_of
@@ -28,7 +29,7 @@ from ..alb.plan import DEFAULT, MODIFY, NO_CANDIDATE, PROMOTED, RETIRED, WAIT, W
 from ..alb.roles import CANDIDATE, LIVE, Listener, forward_of, name_of, roles_of
 from ..alb.rules import Fixed, Forward
 from ..alb.switch import ListenerChange
-from ..change import OnUndo, Step, Undo
+from ..change import OnUndo, Step, Undo, undoing
 from ..errors import DeliveryError, enumerate_words
 from ..signals import uninterrupted
 from .base import Route, RouterError, same_targets
@@ -320,24 +321,17 @@ class Alb:
             said.append(state)
 
         try:
-            for step in steps:
-                change.apply(step, note)
-            change.verify(listener, steps)
-        except BaseException as error:
-            text = self._restored(said)
-            if isinstance(error, DeliveryError) and text:
-                raise error.with_state(text) from error.__cause__
-            raise
+            with undoing(partial(self._restored, said)):
+                for step in steps:
+                    change.apply(step, note)
+                change.verify(listener, steps)
         finally:
             if live is not None:
                 self._left[live] = self.clock()
 
     def _restored(self, said: Sequence[str]) -> str:
-        """Take back what was done; return what stands then."""
-        try:
-            self._take_back()
-        except DeliveryError as error:
-            return str(error)
+        """Undo what was done; return the state then."""
+        self._take_back()
         text = "; ".join(text for text in reversed(said) if text)
         return f"{text[:1].upper()}{text[1:]}." if text else ""
 
@@ -360,4 +354,4 @@ class Alb:
         if self._target is not None:
             self._left[self._target] = now
         if failures:
-            raise RouterError(f"could NOT restore all of the listener: {' '.join(failures)}")
+            raise RouterError(f"not all of the listener was restored: {' '.join(failures)}")

@@ -16,8 +16,9 @@ import secrets
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
-from ..change import OnUndo
+from ..change import OnUndo, undoing
 from ..deadline import Deadline, Pace, wait_for
 from ..errors import DeliveryError, TimeoutExceeded, enumerate_words
 from .base import Overtaken, Route, RouterError, same_targets
@@ -220,13 +221,8 @@ class KvRouter:
         except StoreAway as error:
             # It may have come to be written all the same, by a member that did not say so.
             raise error.with_state(self._take_back(service, before, wanted)) from error.__cause__
-        try:
+        with undoing(partial(self._take_back, service, before, decided)):
             self._await("follow", service, decided, nodes)
-        except DeliveryError as error:
-            raise error.with_state(self._take_back(service, before, decided)) from error.__cause__
-        except BaseException:
-            self._take_back(service, before, decided)
-            raise
         self.seen[service] = decided.revision
         if service in state.candidates:
             # If that fails it lapses; the switch is done all the same.
@@ -261,7 +257,7 @@ class KvRouter:
         except Changed:
             return "Somebody else has decided otherwise meanwhile, and that was left."
         except DeliveryError as error:
-            return f"Could NOT put the earlier registration back: {error.message}."
+            return f"The earlier registration could not be put back: {error.message}."
         return f"The registration is as it was before: {where(Route(service, before.urls))}."
 
     def _await(self, what: str, service: str, wanted: Decision, nodes: Collection[str]) -> None:

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from ..change import undoing
 from ..errors import enumerate_words
 from ..exclusive import exclusive
 from .base import Overtaken, Route, RouterError, same_targets
@@ -154,18 +156,12 @@ class Nginx:
             old = path.read_text(encoding="utf-8") if state is not None else None
             following = State(standing).next(version, boot_id(), now())
             replace_file(path, render(service, following, self.header))
-            told = False
-            try:
+            with undoing(partial(self._put_back, path, old, False)):
                 self.process.test()
-                told = True
+            with undoing(partial(self._put_back, path, old, True)):
                 self.process.reload()
-            except BaseException as error:
-                self._put_back(path, old, told)
-                if isinstance(error, RouterError):
-                    raise error.with_state(f"{path} is as it was before.") from error
-                raise
 
-    def _put_back(self, path: Path, old: str | None, told: bool) -> None:
+    def _put_back(self, path: Path, old: str | None, told: bool) -> str:
         if old is None:
             path.unlink(missing_ok=True)
         else:
@@ -173,6 +169,7 @@ class Nginx:
         if told:
             # It may have been slow rather than unwilling, and must not end with the new file.
             self.process.reload()
+        return f"{path} is as it was before."
 
     def _standing(self, service: str) -> Version:
         """Return what nginx runs with, which is the file where its workers are younger."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..change import Outcome, Step, run
-from ..errors import DeliveryError, enumerate_words
+from ..errors import DeliveryError, as_delivery_error, enumerate_words
 from ..routers.routing import Drained
 from ..signals import signals_as_errors
 from . import plan as steps
@@ -99,15 +99,15 @@ def deliver(
                 seconds = round(clock() - began, 3)
                 done.steps.append({"step": step.summary, "seconds": seconds})
             done.after = deploy.look()
-        except DeliveryError as error:
-            raise _stands(error, outcome.after) from error.__cause__
-    outcome.diff["after"] = deploy.describe(done.after)
+            outcome.diff["after"] = deploy.describe(done.after)
+        except BaseException as raised:
+            raise _stands(as_delivery_error(raised), outcome.after) from raised
     return done
 
 
 def _stands(error: DeliveryError, after: Observed) -> DeliveryError:
     names = enumerate_words(one.name for one in live(after))
-    text = f"The deploy itself stands: {names or 'nothing'} has the traffic"
+    text = f"The deploy itself was made: {names or 'nothing'} has the traffic"
     error.next_step = error.next_step or "Run this again to retire what is left over."
     return error.with_state(text)
 

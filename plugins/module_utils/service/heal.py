@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from ..change import OnUndo, Step, Undo
+from ..change import OnUndo, Step, Undo, undoing
 from ..deadline import Deadline, Pace, wait_for
 from ..engine.health import ContainerFailed, wait_well
 from ..engine.inspect import SECOND, Container, container_of
@@ -203,16 +203,19 @@ class Heal:
     @contextmanager
     def _discarding(self) -> Iterator[None]:
         """Remove the new containers where they fail before they have any traffic."""
-        try:
+        with undoing(self._discard):
             yield
-        except BaseException as error:
-            for container in self.made.values():
-                with suppress(DeliveryError):
-                    self.engine.remove(container)
-            if self.made and isinstance(error, DeliveryError):
-                names = enumerate_words(self.made)
-                raise error.with_state(f"Removed again: {names}.") from error.__cause__
-            raise
+
+    def _discard(self) -> str:
+        said = []
+        for name, container in self.made.items():
+            try:
+                self.engine.remove(container)
+            except DeliveryError as error:
+                said.append(f"{name} could not be removed ({error.message}).")
+            else:
+                said.append(f"{name} was removed again.")
+        return " ".join(said)
 
     def _health(self, on_undo: OnUndo) -> None:
         intent = self.planned.intent

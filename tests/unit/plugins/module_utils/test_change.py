@@ -19,6 +19,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.change import (
     Step,
     after,
     run,
+    undoing,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import (
     DeliveryError,
@@ -272,6 +273,29 @@ def test_a_failure_after_the_change_says_whether_it_was_made(
         raise other
     assert str(raised.value) == f"{message}. {state}"
     assert raised.value.__cause__ is other
+
+
+@pytest.mark.parametrize(("other", "message"), OTHERS)
+def test_what_a_block_does_is_undone_whatever_it_fails_with(
+    other: BaseException, message: str
+) -> None:
+    with pytest.raises(DeliveryError) as raised, undoing(lambda: "The file is as it was."):
+        raise other
+    assert str(raised.value) == f"{message}. The file is as it was."
+    assert raised.value.__cause__ is other
+
+
+@pytest.mark.parametrize(("other", "message"), OTHERS)
+def test_a_block_that_cannot_be_undone_says_both(other: BaseException, message: str) -> None:
+    first = DeliveryError("it broke", next_step="Look.")
+    with pytest.raises(DeliveryError) as raised, undoing(failing(other)):
+        raise first
+    assert str(raised.value) == f"it broke. Could not be rolled back ({message}). Look."
+
+
+def test_nothing_is_undone_of_a_block_that_succeeds() -> None:
+    with undoing(failing(AssertionError())):
+        pass
 
 
 @pytest.mark.parametrize("number", HANDLED)

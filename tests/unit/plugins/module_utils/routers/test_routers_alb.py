@@ -291,7 +291,7 @@ def test_what_could_not_be_restored_is_tried_again_by_who_goes_back() -> None:
     balancer.fails = ["modify_default", "delete"]
     with pytest.raises(RouterError) as caught:
         alb.switch("portal", [V23])
-    assert "could NOT restore all of the listener" in caught.value.message
+    assert "not all of the listener was restored" in caught.value.message
     alb.switch("portal", [V23])
     assert balancer.state == before
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.immutable.delivery.plugins.module_utils.errors import Interrupted
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import (
     Overtaken,
     Route,
@@ -169,7 +170,7 @@ def test_an_interruption_takes_the_decision_back() -> None:
         return read(prefix)
 
     store.read = then_a_signal  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         it.switch("demo", [GREEN])
     assert standing(store) == (BLUE,)
 
