@@ -18,13 +18,12 @@ from settings import Settings
 
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import (
+    Candidate,
     Preparing,
+    same_candidate,
     same_targets,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.routers.canary import (
-    CanaryRouter,
-    Candidate,
-)
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.canary import CanaryRouter
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_model import (
     Applied,
     Decision,
@@ -32,10 +31,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_mode
     State,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_store import Store
-from ansible_collections.immutable.delivery.plugins.module_utils.routers.trial import (
-    same_candidate,
-    share_of,
-)
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.trial import share_of
 
 T = TypeVar("T")
 Undo = Callable[[], object]
@@ -158,7 +154,7 @@ class Follower:
             return None
 
     def _try(self, router: CanaryRouter, tried: Candidate | None) -> None:
-        if same_candidate(router.candidate(self._service), tried):
+        if same_candidate(router.observe(self._service).candidate, tried):
             return
         if tried is None:
             router.unstage(self._service)

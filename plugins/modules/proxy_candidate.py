@@ -267,7 +267,7 @@ def tried(module: AnsibleModule) -> dict[str, Any]:
     having = outcome.after.candidate
     return {
         **outcome.result(),
-        "live_urls": list(outcome.after.live.urls),
+        "live_urls": list(outcome.after.urls),
         "candidate_urls": list(having.urls) if having else [],
         "weight": having.weight if having else None,
         "drained": drained,

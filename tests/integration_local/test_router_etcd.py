@@ -392,7 +392,7 @@ def test_who_is_tried_is_tried_by_every_router(
             with pytest.raises(NotFollowed, match="the router of second does not follow"):
                 front.router().unstage("demo")
             eventually(lambda: follows(front, "front"), "the other one is back")
-            candidate = front.router(nodes=["front"]).candidate("demo")
+            candidate = front.router(nodes=["front"]).observe("demo").candidate
             assert candidate == Candidate((green.url,), 40)
         assert version_at(front.url, **{"x-client-mode": "green"}) == "green"
 

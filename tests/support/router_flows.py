@@ -109,7 +109,7 @@ def share_of(url: str) -> Counter[str]:
 def canary_walk(router: CanaryRouter, server: Server, blue: AppProcess, green: AppProcess) -> None:
     """Stage, try, promote, and take back: the same for every router of hosts."""
     send_to(router, blue.url)
-    assert router.candidate("demo") is None
+    assert router.observe("demo").candidate is None
     # While there is none, asking for it is asking for what there is.
     assert version_at(server.url, **{"x-client-mode": "green"}) == "blue"
 
@@ -119,7 +119,7 @@ def canary_walk(router: CanaryRouter, server: Server, blue: AppProcess, green: A
     assert version_at(server.url, **{"x-client-mode": "blue"}) == "blue"
 
     router.stage("demo", [green.url], 30)
-    candidate = router.candidate("demo")
+    candidate = router.observe("demo").candidate
     assert candidate is not None
     assert (candidate.urls, candidate.weight) == ((green.url,), 30)
     share = share_of(server.url)
@@ -137,11 +137,11 @@ def canary_walk(router: CanaryRouter, server: Server, blue: AppProcess, green: A
 
     router.unstage("demo")
     router.unstage("demo")
-    assert router.candidate("demo") is None
+    assert router.observe("demo").candidate is None
     assert share_of(server.url) == {"blue": CLIENTS}
 
     router.stage("demo", [green.url], 50)
     send_to(router, green.url)
-    assert router.candidate("demo") is None
+    assert router.observe("demo").candidate is None
     assert share_of(server.url) == {"green": CLIENTS}
     assert version_at(server.url, **{"x-client-mode": "blue"}) == "green"

@@ -32,7 +32,8 @@ from ..alb.switch import ListenerChange
 from ..change import OnUndo, Step, Undo, undoing
 from ..errors import DeliveryError, enumerate_words
 from ..signals import uninterrupted
-from .base import Route, RouterError, same_targets
+from .base import APART, Overtaken, Route, RouterError, same_targets
+from .plan import where
 
 NOBODY = Fixed(503, "No version is deployed.")
 NO_SUCH_GROUP = "TargetGroupNotFound"
@@ -70,6 +71,8 @@ class Alb:
         self.clock = clock
         self._find = listener_arn
         self._entrance = entrance
+        # What each service was when it was last observed; a switch holds for that only.
+        self.seen: dict[str, Route] = {}
         # Neither changes while a deploy goes on.
         self._addresses: dict[str, tuple[str, ...]] = {}
         self._known: dict[str, TargetGroup] = {}
@@ -85,7 +88,8 @@ class Alb:
 
         :raises RouterError: the listener sends a part of the traffic elsewhere.
         """
-        return self._route(service, self._listener())
+        self.seen[service] = self._route(service, self._listener())
+        return self.seen[service]
 
     def prepare(self, service: str, urls: Sequence[str], on_undo: OnUndo) -> None:
         """Have the load balancer check the group of *urls*, without traffic, until it is healthy.
@@ -101,22 +105,28 @@ class Alb:
     def switch(self, service: str, urls: Sequence[str]) -> None:
         """Promote the group of *urls*; a switch back to where the last came from restores that.
 
+        :raises Overtaken: another group is live than was observed; nothing was changed.
         :raises DeliveryError: it failed, and what had been changed was restored, as it says.
         """
         if self._undos and self._origin is not None and same_targets(self._origin.urls, urls):
             self._take_back()
+            self.seen[service] = self._origin
             return
         change, listener = self._promotion(urls, wait_healthy=False)
+        self._check_seen(service, listener)
         self._target = change.wanted.target_group
         self._apply(service, change, listener, change.plan(listener))
+        self.seen[service] = Route(service, tuple(urls))
 
     def remove(self, service: str) -> None:
         """Answer everybody with 503; the rules that are alb's stay."""
         if self._undos and self._origin is not None and not self._origin.urls:
             self._take_back()
+            self.seen[service] = self._origin
             return
         change = self._change(RETIRED)
         listener = change.observe()
+        self._check_seen(service, listener)
         self._target = None
         steps = []
         ours = ((DEFAULT, None, NOBODY), (MODIFY, LIVE, NOBODY), (MODIFY, CANDIDATE, NO_CANDIDATE))
@@ -126,6 +136,7 @@ class Alb:
                 detail = {"rule": replace(have, actions=(answer,)), "before": have, "role": role}
                 steps.append(Step(action, f"answer {answer.status}", detail))
         self._apply(service, change, listener, steps)
+        self.seen[service] = Route(service)
 
     def in_flight(self, service: str) -> int | None:
         """Return 0 where no former group has a target; None otherwise, since nobody counts."""
@@ -306,6 +317,12 @@ class Alb:
             return False
 
     # What is done
+
+    def _check_seen(self, service: str, listener: Listener) -> None:
+        """Compare as late as can be: the API itself compares nothing."""
+        seen, now = self.seen.get(service), self._route(service, listener)
+        if seen is not None and not same_targets(now.urls, seen.urls):
+            raise Overtaken(f"somebody else was first: {where(now)}", next_step=APART)
 
     def _apply(
         self, service: str, change: ListenerChange, listener: Listener, steps: Sequence[Step]

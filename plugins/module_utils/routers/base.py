@@ -15,6 +15,7 @@ from ..change import OnUndo
 from ..errors import DeliveryError
 from ..http import check_url
 
+APART = "Find out who else deploys, and keep deploys apart with deploy_lock."
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -31,11 +32,28 @@ class Overtaken(RouterError):
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A version beside the live one.
+
+    :param weight: the share of the clients that get it, in percent. At 0 it is staged: only
+        requests that ask for it by header get there.
+    """
+
+    urls: tuple[str, ...]
+    weight: int
+
+
+@dataclass(frozen=True)
 class Route:
-    """Where a service's traffic goes; ``urls`` is empty where the router does not know the name."""
+    """Where a service's traffic goes.
+
+    :param urls: empty if the router does not know the service.
+    :param candidate: what is tried beside them, at a router that can.
+    """
 
     service: str
     urls: tuple[str, ...] = ()
+    candidate: Candidate | None = None
 
     @property
     def url(self) -> str | None:
@@ -59,8 +77,10 @@ class Router(Protocol):
     def switch(self, service: str, urls: Sequence[str]) -> None:
         """Spread every request over *urls*, one at least, that comes after this has returned.
 
-        :raises Overtaken: the router has refused, since the service is no longer what the last
-            ``observe`` saw. Routers that cannot tell do as they are told.
+        There is no candidate any more then.
+
+        :raises Overtaken: the service is no longer what the last ``observe`` saw; nothing was
+            changed. So it is for all that writes.
         """
 
     def remove(self, service: str) -> None:
@@ -118,6 +138,18 @@ def same_address(one: str | None, other: str | None) -> bool:
 def same_targets(some: Sequence[str], others: Sequence[str]) -> bool:
     """Tell whether two sets of addresses mean the same targets, in whatever order."""
     return sorted(map(normal, some)) == sorted(map(normal, others))
+
+
+def same_candidate(one: Candidate | None, other: Candidate | None) -> bool:
+    """Tell whether two candidates are the same, with the same share."""
+    if one is None or other is None:
+        return one is other
+    return one.weight == other.weight and same_targets(one.urls, other.urls)
+
+
+def same_route(one: Route, other: Route) -> bool:
+    """Tell whether two routes lead to the same targets, for everybody."""
+    return same_targets(one.urls, other.urls) and same_candidate(one.candidate, other.candidate)
 
 
 def normal(url: str) -> str:

@@ -7,24 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from .base import Candidate as Candidate  # noqa: PLC0414 - imported from here
 from .base import Router, RouterError
 
 MAX_WEIGHT = 99
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A version beside the live one.
-
-    :param weight: the share of the clients that get it, in percent. At 0 it is staged: only
-        requests that ask for it by header get there.
-    """
-
-    urls: tuple[str, ...]
-    weight: int
 
 
 @runtime_checkable
@@ -40,17 +28,17 @@ class CanaryRouter(Router, Protocol):
     def asks(self) -> tuple[str, str]:
         """The request header, and its value, by which a client asks for the candidate."""
 
-    def candidate(self, service: str) -> Candidate | None:
-        """Ask for the candidate; None where there is none."""
-
     def stage(self, service: str, urls: Sequence[str], weight: int = 0) -> None:
-        """Make *urls* the candidate, with that share of the traffic.
+        """Make *urls* the candidate, with that share of the traffic; raises as ``switch`` does.
 
         The share of one that is the candidate already can be lowered whatever its health.
         """
 
     def unstage(self, service: str) -> None:
-        """Send everything to the live version; satisfied where there is no candidate."""
+        """Send everything to the live version; satisfied if there is no candidate.
+
+        Raises as ``switch`` does.
+        """
 
 
 def as_canary(router: Router) -> CanaryRouter:

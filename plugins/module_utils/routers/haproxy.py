@@ -23,12 +23,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ..change import OnUndo
 from ..errors import enumerate_words
 from ..exclusive import exclusive
-from .base import Overtaken, Route, RouterError, same_targets
+from .base import APART, Overtaken, Route, RouterError, same_route, same_targets
 from .canary import Candidate, check_weight
 from .files import Prepared
 from .haproxy_backends import Backends, CandidateDown, as_targets, is_slot, parsed
@@ -38,7 +39,6 @@ from .plan import where
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 HEADER = "# Written at each switch, so that a restart keeps what stands.\n"
-APART = "Find out who else deploys, and keep deploys apart with deploy_lock."
 
 
 class HaProxy:
@@ -105,7 +105,6 @@ class HaProxy:
         """
         live, candidate, weight = _keys(service)
         with self._filled(service, urls) as name:
-            self._check_seen(service)
             self._set([(live, name), (weight, None), (candidate, None)])
         # It may be taken back, and then this is what must be found.
         self.seen[service] = Route(service, tuple(urls))
@@ -150,17 +149,6 @@ class HaProxy:
         """
         as_targets(urls)
 
-    def candidate(self, service: str) -> Candidate | None:
-        """Ask for the candidate; None where there is none."""
-        known = self._map()
-        _live, candidate, weight = _keys(service)
-        if candidate not in known:
-            return None
-        share = known.get(weight, "0")
-        if not share.isdecimal():
-            raise self.runtime.garbage(f"show map {self.map_name}")
-        return Candidate(self._urls(service, known[candidate]), int(share))
-
     def stage(self, service: str, urls: Sequence[str], weight: int = 0) -> None:
         """Make *urls* the candidate, once HAProxy itself finds them up.
 
@@ -186,20 +174,26 @@ class HaProxy:
                 # Lest an earlier candidate's share went to this one for a moment.
                 self._set([(share, None), (candidate, name)])
             self._set([(share, str(weight))])
+        self.seen[service] = replace(live, candidate=Candidate(tuple(urls), weight))
 
     def _lower(self, service: str, urls: Sequence[str], weight: int) -> bool:
         with self._alone():
-            having = self.candidate(service)
+            self._check_seen(service)
+            now = self._route(service)
+            having = now.candidate
             if having is None or not same_targets(having.urls, urls) or weight > having.weight:
                 return False
             self._set([(_keys(service)[2], str(weight))])
+            self.seen[service] = replace(now, candidate=replace(having, weight=weight))
             return True
 
     def unstage(self, service: str) -> None:
         """Send everything to the live version; satisfied where there is no candidate."""
         _live, candidate, weight = _keys(service)
         with self._alone():
+            self._check_seen(service)
             self._set([(weight, None), (candidate, None)])
+            self.seen[service] = self._route(service)
 
     @contextmanager
     def _filled(self, service: str, urls: Sequence[str]) -> Iterator[str]:
@@ -218,6 +212,7 @@ class HaProxy:
                     f"somebody else took the backend {name} for {service} meanwhile",
                     next_step=APART,
                 )
+            self._check_seen(service)
             yield name
 
     def _fill(self, service: str, urls: Sequence[str]) -> tuple[str, bool]:
@@ -262,7 +257,7 @@ class HaProxy:
         if seen is None:
             return
         now = self._route(service)
-        if not same_targets(now.urls, seen.urls):
+        if not same_route(now, seen):
             raise Overtaken(f"somebody else was first: {where(now)}", next_step=APART)
 
     @contextmanager
@@ -280,7 +275,16 @@ class HaProxy:
         return parsed(self.runtime, parse_map, f"show map {self.map_name}")
 
     def _route(self, service: str) -> Route:
-        return Route(service, self._urls(service, self._map().get(_keys(service)[0])))
+        keys = _keys(service)
+        known = self._map()
+        live, candidate, weight = (known.get(key) for key in keys)
+        tried = None
+        if candidate is not None:
+            share = weight or "0"
+            if not share.isdecimal():
+                raise self.runtime.garbage(f"show map {self.map_name}")
+            tried = Candidate(self._urls(service, candidate), int(share))
+        return Route(service, self._urls(service, live), tried)
 
     def _urls(self, service: str, backend: str | None) -> tuple[str, ...]:
         if backend is None:

@@ -21,7 +21,7 @@ from functools import partial
 from ..change import OnUndo, undoing
 from ..deadline import Deadline, Pace, wait_for
 from ..errors import DeliveryError, TimeoutExceeded, enumerate_words
-from .base import Overtaken, Route, RouterError, same_targets
+from .base import APART, Overtaken, Route, RouterError, same_targets
 from .canary import Candidate, check_weight
 from .kv_model import Applied, Decision, Health, Keys, State, check_name, parse
 from .kv_store import Changed, LeaseLost, Store, StoreAway
@@ -32,7 +32,6 @@ PACE = Pace(interval=0.1, first=0.02)
 SETTLE_SECONDS = 5.0
 # What a deploy prepares and never decides is forgotten after this; a portal's import may take long.
 CANDIDATE_SECONDS = 1800.0
-APART = "Find out who else deploys, and keep deploys apart with deploy_lock."
 
 
 class NotFollowed(RouterError):
@@ -83,14 +82,7 @@ class KvRouter:
         """
         done = self._standing(service)
         self.seen[service] = done.revision
-        return Route(service, done.urls)
-
-    def candidate(self, service: str) -> Candidate | None:
-        """Ask who is tried, which is whom the last router tries; None where nobody is.
-
-        :raises RouterError: nobody can tell.
-        """
-        return self._standing(service).tried
+        return _route(service, done)
 
     def _standing(self, service: str) -> Decision:
         """Return what is decided, with what a router does that has not followed in its place."""
@@ -216,7 +208,7 @@ class KvRouter:
         except Changed:
             now = self.state().decision(service)
             raise Overtaken(
-                f"somebody else was first: {where(Route(service, now.urls))}", next_step=APART
+                f"somebody else was first: {where(_route(service, now))}", next_step=APART
             ) from None
         except StoreAway as error:
             # It may have come to be written all the same, by a member that did not say so.
@@ -251,14 +243,14 @@ class KvRouter:
             if not revision:
                 now = self.state().decision(service)
                 if now.token != decided.token:
-                    return f"{where(Route(service, now.urls))}."
+                    return f"{where(_route(service, now))}."
                 revision = now.revision
             self.seen[service] = self._write(service, again, revision).revision
         except Changed:
             return "Somebody else has decided otherwise meanwhile, and that was left."
         except DeliveryError as error:
             return f"The earlier registration could not be put back: {error.message}."
-        return f"The registration is as it was before: {where(Route(service, before.urls))}."
+        return f"The registration is as it was before: {where(_route(service, before))}."
 
     def _await(self, what: str, service: str, wanted: Decision, nodes: Collection[str]) -> None:
         """Wait until all *nodes* have said that they did as wanted."""
@@ -338,6 +330,10 @@ class KvRouter:
                 next_step="Start it; or, where that router is no more, forget it: "
                 "registrar --forget NODE.",
             )
+
+
+def _route(service: str, decision: Decision) -> Route:
+    return Route(service, decision.urls, decision.tried)
 
 
 def _follows(said: Applied | None, decision: Decision) -> bool:

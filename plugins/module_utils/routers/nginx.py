@@ -22,14 +22,12 @@ from pathlib import Path
 from ..change import undoing
 from ..errors import enumerate_words
 from ..exclusive import exclusive
-from .base import Overtaken, Route, RouterError, same_targets
+from .base import APART, Overtaken, Route, RouterError, same_route, same_targets
 from .canary import Candidate, check_weight
 from .files import replace_file
 from .nginx_config import Header, State, Version, check_upstreams, parse, render, variable
 from .nginx_process import NginxProcess, boot_id, now
 from .plan import where
-
-APART = "Find out who else deploys, and keep deploys apart with deploy_lock."
 
 
 class Nginx:
@@ -57,7 +55,7 @@ class Nginx:
 
         :raises RouterError: nginx does not run, or somebody else changed the file.
         """
-        self.seen[service] = Route(service, self._standing(service).live)
+        self.seen[service] = _route(service, self._standing(service))
         return self.seen[service]
 
     def switch(self, service: str, urls: Sequence[str]) -> None:
@@ -69,16 +67,14 @@ class Nginx:
         """
         if not urls:
             raise RouterError("nginx needs at least one address")
-        self._change(service, lambda before: Version(tuple(urls)), guarded=True)
-        self.seen[service] = Route(service, tuple(urls))
+        self._change(service, lambda before: Version(tuple(urls)))
 
     def remove(self, service: str) -> None:
         """Answer the service's clients that there is no such service.
 
         Its file stays, since nginx's servers use the variables that it defines.
         """
-        self._change(service, lambda before: Version(), guarded=True)
-        self.seen[service] = Route(service)
+        self._change(service, lambda before: Version())
 
     def in_flight(self, service: str) -> int | None:
         """Count the workers that began before the last switch: each has a request at least."""
@@ -105,11 +101,6 @@ class Nginx:
         :raises RouterError: it cannot.
         """
         check_upstreams(urls)
-
-    def candidate(self, service: str) -> Candidate | None:
-        """Find out about the candidate; None where there is none."""
-        version = self._standing(service)
-        return Candidate(version.candidate, version.weight) if version.candidate else None
 
     def stage(self, service: str, urls: Sequence[str], weight: int = 0) -> None:
         """Make *urls* the candidate, with that share of the clients.
@@ -138,20 +129,18 @@ class Nginx:
         """Send everything to the live version; satisfied where there is no candidate."""
         self._change(service, lambda before: Version(before.live))
 
-    def _change(
-        self, service: str, follow: Callable[[Version], Version], guarded: bool = False
-    ) -> None:
+    def _change(self, service: str, follow: Callable[[Version], Version]) -> None:
         path = self._path(service)
         with exclusive(self.folder):
             state = self._read(service)
             standing = self._standing(service)
-            if guarded and service in self.seen:
-                seen = self.seen[service]
-                if not same_targets(standing.live, seen.urls):
-                    now_route = Route(service, standing.live)
-                    raise Overtaken(f"somebody else was first: {where(now_route)}", next_step=APART)
+            route = _route(service, standing)
+            if service in self.seen and not same_route(route, self.seen[service]):
+                raise Overtaken(f"somebody else was first: {where(route)}", next_step=APART)
             version = follow(standing)
+            following_route = _route(service, version)
             if state is not None and version == standing == state.version:
+                self.seen[service] = following_route
                 return
             old = path.read_text(encoding="utf-8") if state is not None else None
             following = State(standing).next(version, boot_id(), now())
@@ -160,6 +149,7 @@ class Nginx:
                 self.process.test()
             with undoing(partial(self._put_back, path, old, True)):
                 self.process.reload()
+            self.seen[service] = following_route
 
     def _put_back(self, path: Path, old: str | None, told: bool) -> str:
         if old is None:
@@ -201,3 +191,8 @@ class Nginx:
     def _path(self, service: str) -> Path:
         variable(service)
         return self.folder / f"{service}.conf"
+
+
+def _route(service: str, version: Version) -> Route:
+    tried = Candidate(version.candidate, version.weight) if version.candidate else None
+    return Route(service, version.live, tried)

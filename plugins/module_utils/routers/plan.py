@@ -63,4 +63,8 @@ def where(route: Route) -> str:
     """Say in a few words where the traffic goes."""
     if not route.urls:
         return f"{route.service} is registered nowhere"
-    return f"{route.service} goes to {enumerate_words(route.urls)}"
+    text = f"{route.service} goes to {enumerate_words(route.urls)}"
+    if route.candidate is not None:
+        share, urls = route.candidate.weight, enumerate_words(route.candidate.urls)
+        text += f", {share} % of the clients to the candidate {urls}"
+    return text

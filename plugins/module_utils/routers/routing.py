@@ -21,12 +21,24 @@ from ..errors import DeliveryError, Interrupted, TimeoutExceeded, enumerate_word
 from ..http import Unreachable
 from ..probe import Unhealthy
 from ..signals import uninterrupted
-from .base import Overtaken, Particular, Preparing, Route, Router, RouterError, Timed, same_targets
-from .canary import CanaryRouter, Candidate, as_canary
+from .base import (
+    APART,
+    Candidate,
+    Overtaken,
+    Particular,
+    Preparing,
+    Route,
+    Router,
+    RouterError,
+    Timed,
+    same_candidate,
+    same_targets,
+)
+from .canary import as_canary
 from .check import Check, Unproved
 from .peers import Share
 from .plan import where
-from .trial import APART, Trial
+from .trial import Trial
 
 # How often a write is tried again because a peer changed its own part of the route meanwhile.
 TRIES = 5
@@ -87,6 +99,7 @@ class Routing:
         self.seen: Route | None = None
         # What the router was last told, whether or not it confirmed that.
         self._told: tuple[str, ...] | None = None
+        self._candidates: Trial | None = None
 
     # Reading
 
@@ -223,7 +236,10 @@ class Routing:
         """
         now = self.look()
         own = self.own(now)
-        known = self.seen is None or same_targets(own, self.own(self.seen))
+        known = self.seen is None or (
+            same_targets(own, self.own(self.seen))
+            and same_candidate(now.candidate, self.seen.candidate)
+        )
         if not known and (wanted is None or not same_targets(own, wanted)):
             raise Overtaken(
                 f"somebody else was first: {where(now)}",
@@ -315,10 +331,8 @@ class Routing:
     # The candidate
 
     def candidate(self) -> Candidate | None:
-        """Return the candidate; None if there is none, or the router can have none."""
-        if self.away or not isinstance(self.router, CanaryRouter):
-            return None
-        return self.router.candidate(self.service)
+        """Return the candidate as it was last observed or written; None if there is none."""
+        return self.seen.candidate if self.seen is not None else None
 
     def stage(
         self, urls: Sequence[str], weight: int, on_undo: OnUndo, *, verify: bool = True
@@ -328,21 +342,31 @@ class Routing:
         :raises Overtaken: somebody else was first; nothing was written.
         :raises DeliveryError: the router refused, or the answers are not those expected.
         """
-        self._trial.stage(urls, weight, on_undo)
+        trial = self._trial
+        trial.stage(urls, weight, on_undo)
+        self.seen = trial.seen
         if verify:
-            self._trial.prove()
+            trial.prove()
 
     def unstage(self, on_undo: OnUndo) -> None:
         """Send everything to the live version; raises as ``stage`` does."""
-        self._trial.unstage(on_undo)
+        trial = self._trial
+        trial.unstage(on_undo)
+        self.seen = trial.seen
 
     def restage(self, candidate: Candidate) -> None:
-        """Make that the candidate again which a switch has ended."""
-        self._trial.restage(candidate)
+        """Make that the candidate again which a switch has ended; raises as ``stage`` does."""
+        trial = self._trial
+        trial.restage(candidate)
+        self.seen = trial.seen
 
     @property
     def _trial(self) -> Trial:
-        return Trial(as_canary(self.router), self.seen or Route(self.service), self.tried)
+        seen = self.seen or Route(self.service)
+        if self._candidates is None:
+            self._candidates = Trial(as_canary(self.router), seen, self.tried)
+        self._candidates.seen = seen
+        return self._candidates
 
     # The requests under way
 

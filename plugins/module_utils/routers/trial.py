@@ -2,61 +2,63 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A candidate at a router: given its share, read back, proved, and all of it taken back."""
+"""A candidate at a router: given its share, read back, verified, and all of it undone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from ..change import OnUndo, Step
 from ..errors import enumerate_words
 from ..probe import Unhealthy
 from ..signals import uninterrupted
-from .base import Overtaken, Route, RouterError, same_targets
-from .canary import CanaryRouter, Candidate
+from .base import APART, Candidate, Overtaken, Route, RouterError, same_candidate, same_targets
+from .canary import CanaryRouter
 from .check import Check, Unproved
 from .plan import where
-
-APART = "Find out who deploys, and keep deploys apart with deploy_lock."
 
 STAGE = "stage"
 UNSTAGE = "unstage"
 PROVE = "prove"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trial:
     """The candidate of one service.
 
-    :param live: where the traffic goes; nothing is done where it does not any more.
+    :param seen: the route as it was last observed or written; a write is made only if it is that
+        still, and so is an undo.
     :param proof: asked through the router by the header that asks for the candidate.
     """
 
     router: CanaryRouter
-    live: Route
+    seen: Route
     proof: Check | None = None
+    _told: Candidate | None = None
 
     def stage(self, urls: Sequence[str], weight: int, on_undo: OnUndo) -> None:
         """Make *urls* the candidate with that share.
 
-        :raises DeliveryError: the router refused, or somebody else was there first.
+        :raises Overtaken: somebody else was first; nothing was written.
+        :raises DeliveryError: the router refused.
         """
-        wanted = Candidate(tuple(urls), weight)
-        self._tell(lambda: self.restage(wanted), on_undo)
-        self.read_back(wanted)
+        self._write(Candidate(tuple(urls), weight), on_undo)
 
     def unstage(self, on_undo: OnUndo) -> None:
         """Send everything to the live version; raises as ``stage`` does."""
-        self._tell(lambda: self.router.unstage(self.live.service), on_undo)
-        self.read_back(None)
+        self._write(None, on_undo)
 
     def restage(self, candidate: Candidate) -> None:
-        """Make that the candidate, whatever else there is."""
-        self.router.stage(self.live.service, candidate.urls, candidate.weight)
+        """Make that the candidate, if there is no other; raises as ``stage`` does."""
+        now = self._compare(replace(self.seen, candidate=None), candidate)
+        if not same_candidate(now.candidate, candidate):
+            self._tell(candidate)
+        self.read_back(candidate)
 
     def prove(self) -> None:
-        """Ask for the candidate, where there is something to ask.
+        """Ask for the candidate, if there is something to ask.
 
         :raises Unproved: the answers are not those expected.
         """
@@ -66,50 +68,67 @@ class Trial:
             self.proof.run()
         except Unhealthy as error:
             raise Unproved(
-                f"{self.live.service} does not answer as expected to those who ask for the "
+                f"{self.seen.service} does not answer as expected to those who ask for the "
                 f"candidate: {error.message}",
                 next_step="Ask the new instance itself, then the router's log.",
             ) from error
 
-    def read_back(self, wanted: Candidate | None) -> None:
-        """Make sure that the candidate is what was wanted.
+    def read_back(self, wanted: Candidate | None) -> Route:
+        """Return the route, of which the candidate is what was wanted.
 
         :raises Overtaken: it is not.
         """
-        now = self.router.candidate(self.live.service)
-        if not same_candidate(now, wanted):
+        now = self.router.observe(self.seen.service)
+        if not same_candidate(now.candidate, wanted):
             raise Overtaken(
-                f"somebody else changed the candidate of {self.live.service} meanwhile: "
-                f"{share_of(now)}",
-                next_step=APART,
+                f"somebody else changed the candidate meanwhile: {where(now)}", next_step=APART
             )
+        self.seen = now
+        return now
 
-    def _tell(self, do: Callable[[], None], on_undo: OnUndo) -> None:
-        service = self.live.service
-        now = self.router.observe(service)
-        if not same_targets(now.urls, self.live.urls):
-            raise Overtaken(f"somebody else was first: {where(now)}", next_step=APART)
-        before = self.router.candidate(service)
+    def _write(self, wanted: Candidate | None, on_undo: OnUndo) -> None:
+        before = self._compare(self.seen)
+        refused = False
         with uninterrupted():
             try:
-                do()
+                self._tell(wanted)
+            except Overtaken as error:
+                refused = True
+                raise error.with_state("The router was left as it is.") from error.__cause__
             finally:
                 # Also after a failure: a request whose answer is lost may have been carried out.
-                on_undo(lambda: self._as_before(before), share_of(before))
+                if not refused:
+                    on_undo(partial(self._go_back, before.candidate), share_of(before.candidate))
+        self.read_back(wanted)
 
-    def _as_before(self, before: Candidate | None) -> None:
-        if before is None:
-            self.router.unstage(self.live.service)
+    def _compare(self, seen: Route, wanted: Candidate | None = None) -> Route:
+        """Return the route, which is what was seen, or has the wanted candidate already."""
+        now = self.router.observe(seen.service)
+        known = same_candidate(now.candidate, seen.candidate)
+        known = known or (wanted is not None and same_candidate(now.candidate, wanted))
+        if not known or not same_targets(now.urls, seen.urls):
+            raise Overtaken(
+                f"somebody else was first: {where(now)}",
+                state="The router was left as it is.",
+                next_step=APART,
+            )
+        return now
+
+    def _tell(self, candidate: Candidate | None) -> None:
+        self._told = candidate
+        if candidate is None:
+            self.router.unstage(self.seen.service)
         else:
-            self.restage(before)
+            self.router.stage(self.seen.service, candidate.urls, candidate.weight)
 
-
-@dataclass(frozen=True)
-class Standing:
-    """Where the traffic goes, and who is tried."""
-
-    live: Route
-    candidate: Candidate | None = None
+    def _go_back(self, before: Candidate | None) -> None:
+        """Undo a write, unless somebody else has written since."""
+        now = self.router.observe(self.seen.service)
+        if not same_candidate(now.candidate, before):
+            if not any(same_candidate(now.candidate, o) for o in (self._told, self.seen.candidate)):
+                raise Overtaken(f"left as it is, since somebody else changed it: {where(now)}")
+            self._tell(before)
+        self.read_back(before)
 
 
 class TrialChange:
@@ -131,17 +150,17 @@ class TrialChange:
         self.proof = proof
         self.trial = Trial(router, Route(service))
 
-    def observe(self) -> Standing:
+    def observe(self) -> Route:
         """Ask the router, and a candidate that is new to it for its health."""
-        live = self.router.observe(self.service)
-        having = self.router.candidate(self.service)
-        self.trial = Trial(self.router, live, self.proof)
+        route = self.router.observe(self.service)
+        self.trial = Trial(self.router, route, self.proof)
+        having = route.candidate
         for url, check in self.health.items():
             if having is None or not same_targets(having.urls, [url]):
                 check.run()
-        return Standing(live, having)
+        return route
 
-    def plan(self, observed: Standing) -> Sequence[Step]:
+    def plan(self, observed: Route) -> Sequence[Step]:
         """Return the steps.
 
         :raises RouterError: there is nobody live beside whom somebody could be tried.
@@ -150,7 +169,7 @@ class TrialChange:
             return []
         if self.wanted is None:
             return [Step(UNSTAGE, f"send all of {self.service} to what is live")]
-        if not observed.live.urls:
+        if not observed.urls:
             raise RouterError(
                 f"{self.service} has no live version that a candidate could stand beside",
                 next_step="Switch to a first version.",
@@ -169,25 +188,18 @@ class TrialChange:
         else:
             self.trial.stage(self.wanted.urls, self.wanted.weight, on_undo)
 
-    def verify(self, observed: Standing, applied: Sequence[Step]) -> Standing:
+    def verify(self, observed: Route, applied: Sequence[Step]) -> Route:
         """Read back once more, since somebody may have been there during the proof."""
-        self.trial.read_back(self.wanted)
-        return Standing(self.router.observe(self.service), self.wanted)
+        return self.trial.read_back(self.wanted)
 
-    def describe(self, observed: Standing) -> str:
+    def describe(self, observed: Route) -> str:
         """Show where the traffic goes."""
-        return f"{where(observed.live)}\n{self.service}: {share_of(observed.candidate)}\n"
+        live = where(replace(observed, candidate=None))
+        return f"{live}\n{self.service}: {share_of(observed.candidate)}\n"
 
-    def expected(self, observed: Standing, steps: Sequence[Step]) -> str:
+    def expected(self, observed: Route, steps: Sequence[Step]) -> str:
         """Show where it will go."""
-        return self.describe(Standing(observed.live, self.wanted) if steps else observed)
-
-
-def same_candidate(one: Candidate | None, other: Candidate | None) -> bool:
-    """Tell whether two candidates are the same, with the same share."""
-    if one is None or other is None:
-        return one is other
-    return one.weight == other.weight and same_targets(one.urls, other.urls)
+        return self.describe(replace(observed, candidate=self.wanted) if steps else observed)
 
 
 def share_of(candidate: Candidate | None) -> str:

@@ -320,4 +320,4 @@ class Heal:
         if candidate is not None:
             # A switch ends it, which is not what somebody who tries it asked for.
             routing.restage(candidate)
-        self.routed = routing.observe() or ()
+        self.routed = tuple(urls)

@@ -226,7 +226,7 @@ def test_observe_and_candidate(fake: Fake, tmp_path: Path) -> None:
     fake.answers["show stat"] = STAT.encode()
     subject = router(fake, tmp_path)
     assert subject.observe("demo").urls == ("http://127.0.0.1:18481", "https://[::1]:443")
-    assert subject.candidate("demo") is None
+    assert subject.observe("demo").candidate is None
     assert subject.in_flight("demo") == 0
     fake.answers["show map"] = b"0x1 demo demo-b\n"
     assert subject.in_flight("demo") == 3
@@ -234,7 +234,7 @@ def test_observe_and_candidate(fake: Fake, tmp_path: Path) -> None:
         subject.observe("demo")
     fake.answers["show map"] = b"0x1 demo demo-a\n0x1 demo:candidate demo-a\n0x1 demo:weight x\n"
     with pytest.raises(RouterError, match="is not that of HAProxy"):
-        subject.candidate("demo")
+        subject.observe("demo")
 
 
 def test_a_change_that_is_confirmed_and_not_made(fake: Fake, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_change_that_is_confirmed_and_not_made(fake: Fake, tmp_path: Path) -> 
 def test_names_that_a_service_cannot_have(fake: Fake, tmp_path: Path, name: str) -> None:
     subject = router(fake, tmp_path)
     fake.answers["show map"] = b"\n"
-    for call in (subject.observe, subject.remove, subject.in_flight, subject.candidate):
+    for call in (subject.observe, subject.remove, subject.in_flight, subject.unstage):
         with pytest.raises(RouterError, match="cannot be the name of a service"):
             call(name)
     with pytest.raises(RouterError, match="cannot be the name of a service"):

@@ -246,7 +246,7 @@ def test_who_is_tried_comes_and_goes_with_the_decision() -> None:
     with pytest.raises(RouterError, match="has no live version that a candidate could"):
         it.stage("demo", [GREEN])
     it.switch("demo", [BLUE])
-    assert it.candidate("demo") is None
+    assert it.observe("demo").candidate is None
     for urls, weight, words in (
         ([BLUE], 5, "is live, and so cannot be the candidate"),
         ([GREEN], 100, "must be 0 to 99 percent"),
@@ -256,7 +256,7 @@ def test_who_is_tried_comes_and_goes_with_the_decision() -> None:
             it.stage("demo", urls, weight)
     it.stage("demo", [GREEN], 5)
     assert it.observe("demo").urls == (BLUE,)
-    assert it.candidate("demo") == Candidate((GREEN,), 5)
+    assert it.observe("demo").candidate == Candidate((GREEN,), 5)
     # Whoever has seen what stood before may not switch behind the trial's back.
     late = router(store)
     late.observe("demo")
@@ -273,14 +273,14 @@ def test_who_is_tried_comes_and_goes_with_the_decision() -> None:
     key = KEYS.of("applied", "demo", "two")
     said = parse_applied(store.entries[key].value)
     store.put(key, replace(said, tried=None).text())
-    assert router(store).candidate("demo") is None
+    assert router(store).observe("demo").candidate is None
     router(store).unstage("demo")
     again = router(store)
     again.unstage("demo")
-    assert (again.candidate("demo"), again.observe("demo").urls) == (None, (BLUE,))
+    assert (again.observe("demo").candidate, again.observe("demo").urls) == (None, (BLUE,))
     again.stage("demo", [GREEN])
     again.switch("demo", [GREEN])
-    assert (again.candidate("demo"), again.observe("demo").urls) == (None, (GREEN,))
+    assert (again.observe("demo").candidate, again.observe("demo").urls) == (None, (GREEN,))
 
 
 # What is stored is what is read.
