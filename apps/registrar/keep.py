@@ -26,6 +26,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_mode
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_store import (
     Announcing,
+    Changed,
     LeaseLost,
     Store,
 )
@@ -49,6 +50,8 @@ class Keeper:
         self._tasks: dict[Instance, asyncio.Task[None]] = {}
         # By which lease an instance is registered.
         self._registered: dict[Instance, str] = {}
+        # The revision at which this registrar said that it runs.
+        self._running = 0
         self._leaving: set[asyncio.Task[None]] = set()
         self._client: aiohttp.ClientSession | None = None
 
@@ -97,7 +100,9 @@ class Keeper:
         """Say that this registrar does not run; its router does, and is not forgotten."""
         with contextlib.suppress(DeliveryError):
             key = self._settings.keys.of("running", self._settings.node)
-            await self._in_thread(lambda: self._store.delete(key))
+            # One that was started meanwhile has written it anew, and runs.
+            with contextlib.suppress(Changed):
+                await self._in_thread(lambda: self._store.delete(key, self._running))
 
     async def _renew(self) -> float:
         """Keep the lease, or get one; return when to do so again."""
@@ -112,7 +117,9 @@ class Keeper:
             node, keys = settings.node, settings.keys
             about = json.dumps({"router": settings.kind})
             await self._in_thread(lambda: self._store.put(keys.of("nodes", node), about))
-            await self._in_thread(lambda: self._store.put(keys.of("running", node), about, lease))
+            self._running = await self._in_thread(
+                lambda: self._store.put(keys.of("running", node), about, lease)
+            )
         except (DeliveryError, LeaseLost) as error:
             log(f"the lease cannot be kept: {error}")
             return AGAIN
@@ -149,11 +156,18 @@ class Keeper:
 
     async def _unregister(self, instance: Instance) -> None:
         key = self._key(instance)
-        await self._in_thread(lambda: self._store.delete(key))
+        await self._in_thread(lambda: self._remove(key))
         self._registered.pop(instance, None)
         store = self._store
         if isinstance(store, Announcing):
             await self._in_thread(lambda: store.withdraw(*instance[:2]))
+
+    def _remove(self, key: str) -> None:
+        """Delete a key as it is now; what is written meanwhile stays."""
+        entry = self._store.read(key).get(key)
+        if entry is not None:
+            with contextlib.suppress(Changed):
+                self._store.delete(key, entry.revision)
 
     def _key(self, instance: Instance) -> str:
         service, url, _health = instance

@@ -140,6 +140,7 @@ class Http:
     :param ca_path: a file or folder of CA certificates to trust instead of the system's.
     :param client_cert: the files of our own certificate and of its key, to show by TLS.
     :param headers: sent with every request; may hold secrets, and is never shown.
+    :param wait_429: whether 429 means to come again later; otherwise it is an answer like others.
     """
 
     base_url: str
@@ -151,6 +152,7 @@ class Http:
     rate_wait: float = 5.0
     calls: int = 0
     client_cert: tuple[str, str] | None = None
+    wait_429: bool = True
 
     def __post_init__(self) -> None:
         self.base_url = check_url(self.base_url)
@@ -219,7 +221,7 @@ class Http:
                     raise
                 deadline.pause(self.retry_wait, f"{self.name} to answer")
                 continue
-            if response.status_code != 429:
+            if response.status_code != 429 or not self.wait_429:
                 return response
             response.close()
             tries = 0

@@ -135,8 +135,10 @@ def test_keys_and_sessions(consul: ConsulStandIn) -> None:
     assert (store.keep_alive(two), store.keep_alive("unknown")) == (True, False)
     consul.end_sessions()
     assert list(store.read("/delivery/")) == [key]
-    store.delete(key)
-    store.delete(key)
+    with pytest.raises(Changed):
+        store.delete(key, first)
+    store.delete(key, second)
+    store.delete(key, second)
     assert store.read("/delivery/") == {}
 
 

@@ -117,13 +117,15 @@ class ConsulStandIn:
         for verb in (operation["KV"] for operation in verbs):
             now = self.keys.get(verb["Key"], {}).get("ModifyIndex", 0)
             wrong = verb["Verb"] == "cas" and now != verb["Index"]
+            # What is not there is as good as deleted.
+            wrong |= verb["Verb"] == "delete-cas" and now not in (0, verb["Index"])
             wrong |= verb["Verb"] == "lock" and verb["Session"] not in self.sessions
             if wrong:
-                said = "index is stale" if verb["Verb"] == "cas" else "invalid session"
+                said = "index is stale" if verb["Verb"].endswith("cas") else "invalid session"
                 return 409, {"Results": None, "Errors": [{"OpIndex": 0, "What": said}]}
         results = []
         for verb in (operation["KV"] for operation in verbs):
-            if verb["Verb"] == "delete":
+            if verb["Verb"] in ("delete", "delete-cas"):
                 self._change(verb["Key"], None)
             else:
                 self._change(verb["Key"], verb)

@@ -39,8 +39,15 @@ class Member:
     :param authority: where it is given, only those are let in who show a certificate of it.
     """
 
-    def __init__(self, folder: Path, name: str, authority: Authority | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        authority: Authority | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
         self.name = name
+        self.arguments = arguments
         self.folder = folder
         self.url = f"{'https' if authority else 'http'}://127.0.0.1:{free_port()}"
         self.tls: list[str] = []
@@ -63,6 +70,7 @@ class Member:
                 *("--initial-cluster", cluster, "--initial-cluster-token", str(self.folder)),
                 *("--logger", "zap", "--log-level", "warn", "--unsafe-no-fsync", *BEATS),
                 *self.tls,
+                *self.arguments,
             ],
             self.folder / f"{self.name}.log",
             lambda: True,
@@ -94,8 +102,16 @@ class Member:
 class EtcdServer:
     """An etcd of so many members."""
 
-    def __init__(self, folder: Path, count: int = 1, authority: Authority | None = None) -> None:
-        self.members = [Member(folder, f"m{number}", authority) for number in range(count)]
+    def __init__(
+        self,
+        folder: Path,
+        count: int = 1,
+        authority: Authority | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self.members = [
+            Member(folder, f"m{number}", authority, arguments) for number in range(count)
+        ]
         self._cluster = ",".join(f"{member.name}={member.peer}" for member in self.members)
 
     @property
@@ -145,11 +161,14 @@ class EtcdServer:
 
 @contextmanager
 def etcd_server(
-    folder: Path, count: int = 1, authority: Authority | None = None
+    folder: Path,
+    count: int = 1,
+    authority: Authority | None = None,
+    arguments: Sequence[str] = (),
 ) -> Iterator[EtcdServer]:
     """A running etcd."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = EtcdServer(folder, count, authority)
+    server = EtcdServer(folder, count, authority, arguments)
     try:
         server.start()
         yield server

@@ -89,9 +89,15 @@ class Consul:
         except Changed:
             raise LeaseLost(lease) from None
 
-    def delete(self, key: str) -> None:
-        """Delete a key; satisfied where it is not there."""
-        self.call("DELETE", f"/v1/kv/{_path(key)}")
+    def delete(self, key: str, revision: int) -> None:
+        """Delete a key that is still at *revision*; satisfied if it is not there.
+
+        :raises Changed: it is at another one.
+        """
+        verb = {"Verb": "delete-cas", "Key": key[1:], "Index": revision}
+        status, _document = self.call("PUT", "/v1/txn", [{"KV": verb}])
+        if status == CONFLICT:
+            raise Changed(key)
 
     def grant(self, seconds: float) -> str:
         """Return a session; what it holds is deleted with it."""

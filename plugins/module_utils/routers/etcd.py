@@ -21,7 +21,7 @@ from ..deadline import Deadline
 from ..errors import TimeoutExceeded, enumerate_words
 from ..http import ConnectionBroken, Http, HttpError, Unreachable
 from .base import RouterError
-from .kv_store import Changed, Entry, LeaseLost, StoreAway
+from .kv_store import Changed, Entry, LeaseLost, StoreAway, StoreFull
 
 if TYPE_CHECKING:
     from requests import Response
@@ -32,10 +32,13 @@ AGAIN_SECONDS = 0.2
 # gRPC's codes, which an error answer carries beside the status.
 NOT_FOUND = 5
 PERMISSION_DENIED = 7
+RESOURCE_EXHAUSTED = 8
 UNAUTHENTICATED = 16
-# Cancelled, out of time, aborted, no leader or not in time: by another member, or a little later.
-PASSING = frozenset({1, 4, 10, 14})
-PASSING_STATUS = frozenset({408, 502, 503, 504})
+NO_SPACE = "database space exceeded"
+# Cancelled, out of time, too many requests, aborted, no leader or not in time: by another member,
+# or a little later.
+PASSING = frozenset({1, 4, RESOURCE_EXHAUSTED, 10, 14})
+PASSING_STATUS = frozenset({408, 429, 502, 503, 504})
 
 
 class Etcd:
@@ -55,6 +58,8 @@ class Etcd:
         for member in self.members:
             # A member that is away is not waited for, there are others.
             member.retry_wait = AGAIN_SECONDS / 4
+            # etcd says by 429 that its disk is full, which no wait changes.
+            member.wait_429 = False
         self.timeout = timeout
         self.name = f"etcd at {enumerate_words(member.name for member in members)}"
         self._user = user
@@ -79,11 +84,10 @@ class Etcd:
 
         :raises Changed: it is at another one.
         """
-        compare = {"key": _b64(key), "target": "MOD", "result": "EQUAL"}
         document = self.call(
             "/v3/kv/txn",
             {
-                "compare": [{**compare, "mod_revision": str(revision)}],
+                "compare": [_at(key, revision)],
                 "success": [{"request_put": {"key": _b64(key), "value": _b64(value)}}],
             },
         )
@@ -103,10 +107,28 @@ class Etcd:
             body["lease"] = lease
         return self._revision(self.call("/v3/kv/put", body), "/v3/kv/put")
 
-    def delete(self, key: str) -> None:
-        """Delete a key; satisfied where it is not there."""
-        document = self.call("/v3/kv/deleterange", {"key": _b64(key)})
-        self._revision(document, "/v3/kv/deleterange")
+    def delete(self, key: str, revision: int) -> None:
+        """Delete a key that is still at *revision*; satisfied if it is not there.
+
+        :raises Changed: it is at another one.
+        """
+        document = self.call(
+            "/v3/kv/txn",
+            {
+                "compare": [_at(key, revision)],
+                "success": [{"request_delete_range": {"key": _b64(key)}}],
+                "failure": [{"request_range": {"key": _b64(key)}}],
+            },
+        )
+        self._revision(document, "/v3/kv/txn")
+        if document.get("succeeded") is True:
+            return
+        try:
+            there = document["responses"][0]["response_range"].get("kvs")
+        except (AttributeError, KeyError, IndexError, TypeError):
+            raise self._garbage("/v3/kv/txn") from None
+        if there:
+            raise Changed(key)
 
     def grant(self, seconds: float) -> str:
         """Return a lease; etcd counts in whole seconds."""
@@ -193,6 +215,14 @@ class Etcd:
             document = document["error"]
         code = document.get("code", document.get("grpc_code")) if isinstance(document, dict) else 0
         text = _reason(document)
+        if code == RESOURCE_EXHAUSTED and NO_SPACE in text:
+            raise StoreFull(
+                f"{member.name} refused {path}: {text}",
+                state="etcd takes no writes; reads go on, and routers keep their routes.",
+                next_step="Free space in etcd, then run this again: etcdctl compact REVISION, "
+                "etcdctl defrag, etcdctl alarm disarm. To avoid it, set "
+                "--auto-compaction-retention or a larger --quota-backend-bytes.",
+            )
         if code in PASSING or response.status_code in PASSING_STATUS:
             raise _NotNow(f"{member.name} answered: {text or response.status_code}")
         if code == UNAUTHENTICATED or "auth store is old" in text:
@@ -235,6 +265,12 @@ def range_of(prefix: str) -> dict[str, str]:
     # No byte of UTF-8 is 255, so the last one can always be one more.
     end = raw[:-1] + bytes([raw[-1] + 1])
     return {"key": _b64(prefix), "range_end": base64.b64encode(end).decode()}
+
+
+def _at(key: str, revision: int) -> dict[str, str]:
+    """Return the condition that a key is at a revision; 0 if it is not there."""
+    compare = {"key": _b64(key), "target": "MOD", "result": "EQUAL"}
+    return {**compare, "mod_revision": str(revision)}
 
 
 def _b64(text: str) -> str:

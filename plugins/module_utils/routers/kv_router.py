@@ -305,7 +305,9 @@ class KvRouter:
     def _forget_candidate(self, service: str, candidate: Decision) -> None:
         now = self.state().candidates.get(service)
         if now is not None and now.token == candidate.token:
-            self.store.delete(self.keys.of("candidates", service))
+            # What somebody else prepares meanwhile is left alone.
+            with suppress(Changed):
+                self.store.delete(self.keys.of("candidates", service), now.revision)
 
     def _nodes(self, state: State) -> Collection[str]:
         nodes = self.nodes or state.nodes
@@ -349,9 +351,18 @@ def _followed(state: State, service: str, decision: Decision, nodes: Collection[
 
 
 def forget_node(store: Store, keys: Keys, node: str) -> None:
-    """Let no switch wait for *node* any more, whose router is gone."""
+    """Let no switch wait for *node* any more, whose router is gone.
+
+    :raises RouterError: its registrar still writes.
+    """
     check_name(node, "node")
-    for key in store.read(keys.root):
+    for key, entry in store.read(keys.root).items():
         parts = keys.parts(key)
         if parts[0] not in ("services", "candidates") and parts[-1] == node:
-            store.delete(key)
+            try:
+                store.delete(key, entry.revision)
+            except Changed:
+                raise RouterError(
+                    f"the registrar of {node} still runs: it has just written {key}",
+                    next_step="Stop it, then forget its node again.",
+                ) from None

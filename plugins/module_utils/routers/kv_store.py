@@ -21,6 +21,12 @@ class StoreAway(RouterError):
     kind = "away"
 
 
+class StoreFull(RouterError):
+    """The store has no room left, and takes no writes until somebody frees some."""
+
+    kind = "store_full"
+
+
 class Changed(Exception):
     """The key is no longer at the revision that was given; nothing was written."""
 
@@ -64,8 +70,11 @@ class Store(Protocol):
         :raises LeaseLost: there is no such lease.
         """
 
-    def delete(self, key: str) -> None:
-        """Delete a key; satisfied where it is not there."""
+    def delete(self, key: str, revision: int) -> None:
+        """Delete a key that is still at *revision*; satisfied if it is not there.
+
+        :raises Changed: it is at another one.
+        """
 
     def grant(self, seconds: float) -> str:
         """Return a lease that ends after *seconds* unless it is kept alive."""

@@ -71,7 +71,10 @@ class MemoryStore:
             self.follow(key)
         return written
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, revision: int) -> None:
+        now = self.entries.get(key)
+        if now is not None and now.revision != revision:
+            raise Changed(key)
         self.revision += 1
         self.entries.pop(key, None)
 

@@ -23,6 +23,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_stor
     Entry,
     LeaseLost,
     StoreAway,
+    StoreFull,
 )
 
 from ..loopback import Answer, Seen, refusing, serving
@@ -159,12 +160,48 @@ def test_no_member_answers() -> None:
         (said({"message": "no"}, 404), "not etcd's"),
         (refusal(7, "etcdserver: permission denied", 403), "permission denied.*may read and write"),
         (refusal(3, "etcdserver: user name is empty"), "user name is empty.*Give a user"),
-        (refusal(9, "etcdserver: mvcc: database space exceeded"), "space exceeded"),
     ],
 )
 def test_an_answer_to_a_read(answer: Answer, message: str) -> None:
     with serving(answer) as server, pytest.raises(DeliveryError, match=message):
         etcd(server.url).read("/d/")
+
+
+def test_a_full_disk_is_told_at_once() -> None:
+    full = refusal(8, "etcdserver: mvcc: database space exceeded", 429)
+    with serving(full) as server, pytest.raises(StoreFull) as caught:
+        etcd(server.url, timeout=60).put("/d/a", "1")
+    assert len(server.seen) == 1
+    for part in ("space exceeded", "takes no writes", "compact", "defrag", "alarm disarm"):
+        assert part in str(caught.value)
+
+
+def test_a_member_with_too_many_requests_is_passed_over() -> None:
+    busy = refusal(8, "etcdserver: too many requests", 429)
+    with serving(busy) as one, serving(said({"header": HEADER})) as other:
+        assert etcd(one.url, other.url).read("/d/") == {}
+
+
+def test_a_delete_is_of_what_was_read() -> None:
+    answers = iter(
+        [
+            {"header": HEADER, "succeeded": True},
+            # It is gone already, or somebody has written it meanwhile.
+            {"header": HEADER, "responses": [{"response_range": {"header": HEADER}}]},
+            {"header": HEADER, "responses": [{"response_range": {"kvs": [{"key": b64("/d/a")}]}}]},
+            {"header": HEADER},
+        ]
+    )
+    with serving(lambda seen: said(next(answers))) as server:
+        it = etcd(server.url)
+        it.delete("/d/a", 3)
+        (compare,) = json.loads(server.seen[0].body)["compare"]
+        assert (compare["target"], compare["mod_revision"]) == ("MOD", "3")
+        it.delete("/d/a", 3)
+        with pytest.raises(Changed):
+            it.delete("/d/a", 3)
+        with pytest.raises(DeliveryError, match="not etcd's"):
+            it.delete("/d/a", 3)
 
 
 @pytest.mark.parametrize("document", [{}, {"header": 5}, {"header": {"revision": "x"}}])
@@ -174,7 +211,7 @@ def test_an_answer_to_a_write_that_is_none(document: Any) -> None:
         calls = (
             lambda: it.swap("/d/a", "1", 0),
             lambda: it.put("/d/a", "1"),
-            lambda: it.delete("/d/a"),
+            lambda: it.delete("/d/a", 3),
             lambda: it.grant(5),
             lambda: it.keep_alive("1"),
         )

@@ -141,7 +141,8 @@ def test_a_registrar_that_says_nothing() -> None:
     assert standing(store) == (BLUE,)
     # It has not said that it is back, so where the traffic goes is what it said last.
     assert router(store).observe("demo").urls == (BLUE,)
-    store.delete(KEYS.of("running", "two"))
+    running = KEYS.of("running", "two")
+    store.delete(running, store.entries[running].revision)
     with pytest.raises(NotFollowed, match="the registrar of two does not run"):
         router(store).observe("demo")
     with pytest.raises(NotFollowed, match="the registrar of two does not run"):
