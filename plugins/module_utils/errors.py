@@ -15,6 +15,8 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from .redaction import redact
+
 LOG_LINES = 20
 LINE_LENGTH = 300
 MESSAGE_LENGTH = 1000
@@ -59,8 +61,9 @@ def enumerate_words(words: Iterable[str]) -> str:
 
 
 def cut_log(lines: Iterable[str]) -> list[str]:
-    """Return the last lines of a log, without colours, none of them empty or long."""
-    plain = (_COLOUR.sub("", line).rstrip() for line in lines)
+    """Return the last lines of a log, without colours and secrets, none of them empty or long."""
+    # A secret is hidden while it is whole.
+    plain = (redact(_COLOUR.sub("", line)).rstrip() for line in lines)
     shown = [line[:LINE_LENGTH] for line in plain if line][-LOG_LINES:]
     return ["".join(c if c.isprintable() else " " for c in line) for line in shown]
 
@@ -102,7 +105,7 @@ class DeliveryError(Exception):
         """Return what every module returns of its failure."""
         next_step = sentence(self.next_step or self.usual_step)
         state = join_sentences(self.state or self.usual_state)
-        message, log = self.message, cut_log(self.log)
+        message, log = redact(self.message), cut_log(self.log)
         if len(message) > MESSAGE_LENGTH:
             log = log or cut_log(message.splitlines())
             half = MESSAGE_LENGTH // 2

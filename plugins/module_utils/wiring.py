@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import missing_required_lib
 
 from .change import Change, Outcome, after, run
+from .delivery_module import DeliveryModule
 from .errors import DeliveryError, Unexpected, as_delivery_error
 from .lock.work import Acquisition, call_myself, work_under
 
@@ -22,9 +23,9 @@ LOCKS_SPEC: dict[str, Any] = {"deploy_locks": {"type": "list", "elements": "dict
 
 def changing_module(
     argument_spec: dict[str, Any],
-    make: Callable[..., AnsibleModule] = AnsibleModule,
+    make: Callable[..., DeliveryModule] = DeliveryModule,
     **more: Any,
-) -> AnsibleModule:
+) -> DeliveryModule:
     """Return a module that changes something: it works under the play's locks until it ends.
 
     meta/runtime.yml names it as well, by which it is told of those locks.
@@ -44,7 +45,7 @@ def changing_module(
     return module
 
 
-def require_requests(module: AnsibleModule) -> None:
+def require_requests(module: DeliveryModule) -> None:
     """Fail with the library's name if requests is not installed."""
     # Here, because a module that asks nobody starts in two thirds of the time without it.
     from . import http
@@ -52,7 +53,7 @@ def require_requests(module: AnsibleModule) -> None:
     require_library(module, "requests", http.REQUESTS_IMPORT_ERROR)
 
 
-def require_library(module: AnsibleModule, name: str, import_error: str | None) -> None:
+def require_library(module: DeliveryModule, name: str, import_error: str | None) -> None:
     """Fail with the library's name if its guarded import failed."""
     if import_error is not None:
         missing = DeliveryError(
@@ -63,7 +64,7 @@ def require_library(module: AnsibleModule, name: str, import_error: str | None) 
 
 
 def hand_over(
-    module: AnsibleModule,
+    module: DeliveryModule,
     make: Callable[[], Change[ObservedT]],
     result: Callable[[Outcome[ObservedT]], dict[str, Any]],
 ) -> None:
@@ -77,7 +78,7 @@ def hand_over(
     end_with(module, work)
 
 
-def end_with(module: AnsibleModule, work: Callable[[], Mapping[str, Any]]) -> None:
+def end_with(module: DeliveryModule, work: Callable[[], Mapping[str, Any]]) -> None:
     """End the module with what *work* returns, or with its failure."""
     try:
         values = work()
@@ -87,7 +88,7 @@ def end_with(module: AnsibleModule, work: Callable[[], Mapping[str, Any]]) -> No
         module.exit_json(**values)
 
 
-def fail(module: AnsibleModule, failure: BaseException | Mapping[str, Any], **more: Any) -> None:
+def fail(module: DeliveryModule, failure: BaseException | Mapping[str, Any], **more: Any) -> None:
     """End the module with a failure: every module that fails ends here.
 
     It returns ``msg, kind, state, next_step, log``, so that a play can act on them.

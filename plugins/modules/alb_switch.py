@@ -307,11 +307,14 @@ from ..module_utils.alb.report import rules_of
 from ..module_utils.alb.roles import Listener, roles_of
 from ..module_utils.alb.switch import ListenerChange
 from ..module_utils.change import Outcome, after, run
+from ..module_utils.delivery_module import DeliveryModule
 from ..module_utils.wiring import changing_module, fail, require_requests
 
 
 def main() -> None:
     """Run the module."""
+    # The argument of that name is read, and not used.
+    AnsibleAWSModule.default_settings["module_class"] = DeliveryModule
     module = changing_module(
         make=AnsibleAWSModule,
         argument_spec={

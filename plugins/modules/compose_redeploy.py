@@ -85,7 +85,8 @@ options:
   environment:
     description:
       - Variables for the compose files that are secret. They are given to the program by its
-        environment, and are hidden in all output, but for values of less than four characters.
+        environment, and are hidden in all output. A short word or number is hidden only beside its
+        name, unless the name ends as a secret's does, such as C(DB_PASSWORD).
     type: dict
     default: {}
   variables:
@@ -358,9 +359,7 @@ steps:
   elements: dict
 """
 
-from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.compose.cli import SHORTEST_SECRET
 from ..module_utils.compose.options import ROUTER_OPTIONS, ROUTER_SPECS
 from ..module_utils.compose.session import redeploy
 from ..module_utils.engine.client import DOCKER_IMPORT_ERROR
@@ -409,13 +408,7 @@ def main() -> None:
     )
     require_requests(module)
     require_library(module, "docker", DOCKER_IMPORT_ERROR)
-    hide(module)
     end_with(module, lambda: redeploy(module.params, module.check_mode, module.warn))
-
-
-def hide(module: AnsibleModule) -> None:
-    """Let Ansible hide the environment's values, but those too short to be told from the rest."""
-    module.no_log_values = {text for text in module.no_log_values if len(text) >= SHORTEST_SECRET}
 
 
 if __name__ == "__main__":

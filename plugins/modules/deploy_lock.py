@@ -167,9 +167,8 @@ steps:
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.change import Outcome, after, run
+from ..module_utils.delivery_module import DeliveryModule
 from ..module_utils.errors import DeliveryError
 from ..module_utils.given import check_seconds
 from ..module_utils.identity import ProcessId
@@ -181,7 +180,7 @@ from ..module_utils.wiring import end_with
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = DeliveryModule(
         argument_spec={
             "path": {"type": "path", "required": True},
             "name": {"type": "str", "required": True},
@@ -237,7 +236,7 @@ def change_of(params: dict[str, Any]) -> LockChange:
     )
 
 
-def warn(module: AnsibleModule, change: LockChange, outcome: Outcome[Observed]) -> None:
+def warn(module: DeliveryModule, change: LockChange, outcome: Outcome[Observed]) -> None:
     """Say what was out of the ordinary."""
     before = outcome.before
     if change.left_at_work:

@@ -113,9 +113,8 @@ checks:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.deadline import Deadline
+from ..module_utils.delivery_module import DeliveryModule
 from ..module_utils.errors import DeliveryError
 from ..module_utils.http import Http
 from ..module_utils.probe import Expectation, as_text, wait_healthy
@@ -162,7 +161,7 @@ def probe(params: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = DeliveryModule(
         argument_spec={
             "url": {"type": "str", "required": True},
             "host_header": {"type": "str"},

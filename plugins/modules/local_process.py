@@ -67,8 +67,9 @@ options:
   environment:
     description:
       - Variables that the program gets in addition to those of the task. Secrets belong here.
-      - Only a salted hash of them is kept, to tell whether a later task gives the same. Values of
-        four or more characters that are not numbers are hidden wherever they occur in the result.
+      - Only a salted hash of them is kept, to tell whether a later task gives the same. They are
+        hidden in the result. A short word or number is hidden only beside its name, unless the name
+        ends as a secret's does, such as C(DB_PASSWORD).
     type: dict
     default: {}
   cwd:
@@ -164,13 +165,13 @@ steps:
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.change import Outcome, after, run
+from ..module_utils.delivery_module import DeliveryModule
 from ..module_utils.errors import DeliveryError
+from ..module_utils.given import text_of
 from ..module_utils.process.changes import ProcessChange
 from ..module_utils.process.plan import Seen, Wanted
-from ..module_utils.process.record import LOG, secrets_of
+from ..module_utils.process.record import LOG
 from ..module_utils.process.supervise import ProcessFailed, Program
 from ..module_utils.wiring import changing_module, fail
 
@@ -196,7 +197,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    environment = hide(module)
+    environment = {str(name): text_of(value) for name, value in params["environment"].items()}
     log_path = str(Path(params["dir"]) / LOG)
     try:
         change = change_of(params, environment, module)
@@ -210,28 +211,8 @@ def main() -> None:
         module.exit_json(**values)
 
 
-def hide(module: AnsibleModule) -> dict[str, str]:
-    """Return the environment, and keep it out of what the module returns.
-
-    Ansible would replace every value wherever it occurs: a variable that is 1 would make a pid of
-    every 1. So the values that are long enough to be a secret are replaced, and the short ones
-    are left out of the arguments that are returned.
-    """
-    environment = {str(name): text(value) for name, value in module.params["environment"].items()}
-    module.no_log_values = set(secrets_of(environment))
-    module.params["environment"] = dict.fromkeys(environment, "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER")
-    return environment
-
-
-def text(value: Any) -> str:
-    """Return a variable's value as a program gets it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "" if value is None else str(value)
-
-
 def change_of(
-    params: dict[str, Any], environment: dict[str, str], module: AnsibleModule
+    params: dict[str, Any], environment: dict[str, str], module: DeliveryModule
 ) -> ProcessChange:
     """Return the change that the options describe.
 

@@ -138,9 +138,8 @@ stages:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.deadline import Deadline
+from ..module_utils.delivery_module import DeliveryModule
 from ..module_utils.errors import DeliveryError
 from ..module_utils.http import Http
 from ..module_utils.portal.release import Live, plan_release, read_version
@@ -193,7 +192,7 @@ def result(
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = DeliveryModule(
         argument_spec={
             "router": {"type": "str", "choices": list(ROUTERS), "default": "registry"},
             "api_url": {"type": "str"},

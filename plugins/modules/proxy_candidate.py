@@ -172,9 +172,8 @@ steps:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.change import after, run
+from ..module_utils.delivery_module import DeliveryModule
 from ..module_utils.given import check_least, check_paths, check_seconds
 from ..module_utils.probe import Expectation
 from ..module_utils.routers.base import checked_target
@@ -252,7 +251,7 @@ def main() -> None:
     end_with(module, lambda: tried(module))
 
 
-def tried(module: AnsibleModule) -> dict[str, Any]:
+def tried(module: DeliveryModule) -> dict[str, Any]:
     """Make the change, wait for the requests on a former candidate, and return what came of it."""
     params = module.params
     change = change_of(params)

@@ -32,8 +32,9 @@ notes:
     health. Nothing is pulled, made or switched.
   - The engine gives a container another port when it starts it again, as it does after a crash,
     where it picks ports. Running this again lets the router know.
-  - Values of O(environment) and O(test_environment) with fewer than six characters are not hidden
-    in what Ansible shows, since they would hide parts of every address and number.
+  - Values of O(environment) and O(test_environment) are hidden in results and logs. A short word or
+    number is hidden only beside its name, unless the name ends as a secret's does, such as
+    C(DB_PASSWORD).
   - Two deploys of one service are kept apart by M(immutable.delivery.deploy_lock). Without it, a
     router that can refuses the second, which is then taken back.
 extends_documentation_fragment:
@@ -382,13 +383,12 @@ steps:
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.change import after
+from ..module_utils.delivery_module import DeliveryModule
 from ..module_utils.engine.client import DOCKER_IMPORT_ERROR
 from ..module_utils.errors import summarize
 from ..module_utils.service.finish import Delivered, deliver
-from ..module_utils.service.options import SEVERAL, deploy_of, each_of, hidden_in
+from ..module_utils.service.options import OPTIONS, SEVERAL, deploy_of, each_of
 from ..module_utils.service.several import all_of
 from ..module_utils.wiring import changing_module, end_with, fail, require_library, require_requests
 
@@ -397,13 +397,11 @@ def main() -> None:
     """Run the module."""
     module = changing_module(
         argument_spec=SEVERAL,
+        entries={"services": OPTIONS},
         required_one_of=[("name", "services")],
         mutually_exclusive=[("name", "services")],
         supports_check_mode=True,
     )
-    # Values that are too short to be secrets would hide parts of every address and number.
-    module.no_log_values.clear()
-    module.no_log_values.update(hidden_in(module.params))
     require_requests(module)
     require_library(module, "docker", DOCKER_IMPORT_ERROR)
 
@@ -420,7 +418,7 @@ def main() -> None:
     end_with(module, work)
 
 
-def combine(module: AnsibleModule, results: list[dict[str, Any]]) -> dict[str, Any]:
+def combine(module: DeliveryModule, results: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what the deploys came to, or end the module if one failed."""
     for one in results:
         for text in one.pop("warnings", []):

@@ -193,8 +193,7 @@ services:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ..module_utils.delivery_module import DeliveryModule
 from ..module_utils.engine.client import DOCKER_IMPORT_ERROR
 from ..module_utils.engine.options import REQUIRED_TOGETHER
 from ..module_utils.errors import summarize
@@ -216,7 +215,7 @@ def main() -> None:
     end_with(module, lambda: combine(module, Repair(module.params, module.check_mode).run()))
 
 
-def combine(module: AnsibleModule, results: list[dict[str, Any]]) -> dict[str, Any]:
+def combine(module: DeliveryModule, results: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what the repairs came to, or end the module if one failed."""
     diffs = [one.pop("diff") for one in results if "diff" in one]
     values: dict[str, Any] = {

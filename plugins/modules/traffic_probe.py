@@ -355,9 +355,8 @@ steps:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils.change import run
+from ..module_utils.delivery_module import DeliveryModule
 from ..module_utils.errors import DeliveryError
 from ..module_utils.traffic.control import Observed, ProbeChange, make_report
 from ..module_utils.traffic.folder import Folder
@@ -446,7 +445,7 @@ def report_of(
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = DeliveryModule(
         argument_spec={
             "dir": {"type": "path", "required": True},
             "state": {

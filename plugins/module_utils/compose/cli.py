@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.errors import EngineAway
-from ..engine.health import HIDDEN
 from ..engine.options import Connection
 from ..errors import DeliveryError
 from ..lock.work import descriptors
+from ..redaction import redact
 
 # These would lead the program to another engine or project than the options name.
 STRAY = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
@@ -29,8 +29,6 @@ AWAY = ("Cannot connect to the Docker daemon", "error during connect", "connecti
 SHOWN_LINES = 12
 LINE_LENGTH = 300
 END_SECONDS = 5.0
-# Shorter ones cannot be hidden without making everything unreadable.
-SHORTEST_SECRET = 4
 
 
 class ComposeError(DeliveryError):
@@ -56,18 +54,6 @@ class Compose:
     profiles: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     variables: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What must not be shown, the longest first, since one may be part of another."""
-        values = {value for value in self.environment.values() if len(value) >= SHORTEST_SECRET}
-        return tuple(sorted(values, key=len, reverse=True))
-
-    def hide(self, text: str) -> str:
-        """Return *text* without the secrets."""
-        for secret in self.secrets:
-            text = text.replace(secret, HIDDEN)
-        return text
 
     def read(self, *arguments: str) -> str:
         """Run a command on the project's own files; return what it prints."""
@@ -146,7 +132,7 @@ class Compose:
         raise self._failure(doing, said or out, process.returncode)
 
     def _failure(self, doing: str, said: str, code: int) -> DeliveryError:
-        lines = [line.strip()[:LINE_LENGTH] for line in self.hide(said).splitlines()]
+        lines = [line.strip()[:LINE_LENGTH] for line in redact(said).splitlines()]
         shown = " | ".join([line for line in lines if line][-SHOWN_LINES:])
         text = f"could not {doing}: docker compose ended with {code}: {shown}"
         if any(words in said for words in AWAY):

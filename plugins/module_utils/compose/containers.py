@@ -48,7 +48,6 @@ class Containers(EngineContainers):
             ids,
             Deadline(self.wait_timeout),
             ends=ends,
-            secrets=self.compose.secrets,
             look_further=look_further,
         )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..deadline import Deadline, Pace, wait_for
 from ..errors import LOG_LINES, DeliveryError, TimeoutExceeded, cut_log, enumerate_words
+from ..redaction import Redaction
 from .containers import last_exit
 from .errors import Missing, engine_errors
 from .inspect import EXITED, Container, inspect
@@ -28,7 +29,6 @@ LAST_ANSWER = 60.0
 STEADY = 1.0
 # One that waits for another by ending and being started again gets this many tries.
 MOST_RESTARTS = 3
-HIDDEN = "********"
 
 
 class ContainerFailed(DeliveryError):
@@ -40,7 +40,7 @@ class ContainerFailed(DeliveryError):
 def last_lines(
     client: DockerClient, container_id: str, secrets: Collection[str] = (), lines: int = LOG_LINES
 ) -> list[str]:
-    """Return the last lines of a container's log, with *secrets* taken out of them.
+    """Return the last lines of a container's log, without secrets, *secrets* among them.
 
     An engine that cannot give them gives none: the failure that they explain is told all the same.
     """
@@ -49,12 +49,7 @@ def last_lines(
             text = client.api.logs(container_id, tail=lines, stdout=True, stderr=True)
     except DeliveryError:
         return []
-    # The longest first, since one secret may be part of another.
-    hidden = sorted((secret for secret in secrets if secret), key=len, reverse=True)
-    shown = text.decode(errors="replace")
-    for secret in hidden:
-        shown = shown.replace(secret, HIDDEN)
-    return cut_log(shown.splitlines())
+    return cut_log(Redaction(secrets).text(text.decode(errors="replace")).splitlines())
 
 
 def wait_well(

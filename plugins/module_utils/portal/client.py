@@ -19,6 +19,7 @@ from urllib.parse import quote
 from ..deadline import Deadline
 from ..errors import DeliveryError
 from ..http import ConnectionBroken, Http
+from ..redaction import redact
 
 if TYPE_CHECKING:
     from requests import Response
@@ -246,5 +247,5 @@ class PortalClient:
 
 def _message(document: Any) -> str:
     if isinstance(document, dict) and isinstance(document.get("message"), str):
-        return str(document["message"])[:2000]
+        return redact(document["message"])[:2000]
     return ""

@@ -15,7 +15,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,29 +153,23 @@ def read_ready(folder: Path) -> Ready | None:
     return Ready(values["url"], pid if is_whole(pid) else None)
 
 
-def last_lines(folder: Path, *, hidden: Sequence[str] = (), offset: int = 0) -> list[str]:
-    """Return the last lines of the log after *offset*, without the *hidden* texts."""
+def last_lines(folder: Path, *, offset: int = 0) -> list[str]:
+    """Return the last lines of the log after *offset*, without secrets."""
     try:
         with (folder / LOG).open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             # A log that is shorter than it was has been emptied meanwhile.
             begin = offset if offset <= size else 0
-            file.seek(max(begin, size - 64 * 1024))
+            if size - 64 * 1024 > begin:
+                begin = size - 64 * 1024
+                file.seek(begin)
+                # What is left of a line may begin with the rest of a secret.
+                begin += len(file.readline())
+            file.seek(begin)
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    # The longest first, since one may be a part of another.
-    for value in sorted(hidden, key=len, reverse=True):
-        text = text.replace(value, "********")
     return cut_log(text.splitlines())
-
-
-def secrets_of(environment: Mapping[str, str]) -> list[str]:
-    """Return the values that must not be shown.
-
-    Short ones and numbers are left out: replacing every 1 hides nothing and makes all unreadable.
-    """
-    return [value for value in environment.values() if len(value) >= 4 and not value.isdigit()]
 
 
 @contextmanager

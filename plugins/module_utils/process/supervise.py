@@ -35,7 +35,6 @@ from .record import (
     open_log,
     read_ready,
     read_record,
-    secrets_of,
     write_record,
 )
 
@@ -240,7 +239,6 @@ class Supervisor:
     def _failed(self, record: Record, message: str, code: int | None) -> ProcessFailed:
         tail = last_lines(
             self.program.folder,
-            hidden=secrets_of(self.program.environment),
             offset=record.log_offset,
         )
         said = "" if tail else "; its log is empty"

@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 from ..deadline import Deadline
 from ..errors import TimeoutExceeded
 from ..http import ConnectionBroken, Http, HttpError, Unreachable
+from ..redaction import redact
 from .base import DEFAULT_PORTS, RouterError
 from .kv_store import Changed, Entry, LeaseLost, StoreAway
 
@@ -221,7 +222,7 @@ def _refuses(response: Response) -> bool:
 
 
 def _said(response: Response) -> str:
-    text = " ".join(response.content[:300].decode("utf-8", "replace").split())
+    text = " ".join(redact(response.content[:4000].decode("utf-8", "replace")).split())[:300]
     return text if "<" not in text else "a page"
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ..deadline import Deadline
 from ..errors import TimeoutExceeded, enumerate_words
 from ..http import ConnectionBroken, Http, HttpError, Unreachable
+from ..redaction import redact
 from .base import RouterError
 from .kv_store import Changed, Entry, LeaseLost, StoreAway, StoreFull
 
@@ -288,5 +289,5 @@ def _reason(document: object) -> str:
     if isinstance(document, dict):
         for name in ("message", "error"):
             if isinstance(document.get(name), str) and document[name]:
-                return str(document[name])[:300]
+                return redact(document[name])[:300]
     return ""

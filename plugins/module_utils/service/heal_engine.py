@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from ..engine.containers import NO_RESTART
 from ..engine.errors import EngineError, Missing, engine_errors, refusals
 from ..engine.inspect import container_of, parse_time
+from ..redaction import split_settings
 from .model import HELPS, INSTANCES, RESTART, SERVICE, live_restart
-from .options import SHORTEST_SECRET
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -111,8 +111,8 @@ class Ward:
         own = set(seen["Config"].get("Env") or ()) - set(
             (image.get("Config") or {}).get("Env") or ()
         )
-        values = {variable.partition("=")[2] for variable in own}
-        return {value for value in values if len(value) >= SHORTEST_SECRET}
+        pairs = (variable.partition("=") for variable in own)
+        return split_settings({name: value for name, _equals, value in pairs})[0]
 
 
 def config_like(seen: Attributes, instances: int, helps: str) -> dict[str, Any]:

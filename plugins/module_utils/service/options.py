@@ -104,7 +104,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 SEVERAL: dict[str, dict[str, Any]] = {
     **OPTIONS,
-    # Its entries may hold what must not be logged; what is hidden of them says hidden_in.
+    # Its entries may hold secrets; they are checked one by one, as OPTIONS says.
     "services": {"type": "list", "elements": "dict", "no_log": True},
     "parallel": {"type": "int", "default": 4},
 }
@@ -125,8 +125,6 @@ OPTIONS_TOGETHER = [
 
 SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 VARIABLE = re.compile(r"[^=\s\0]+")
-# Something as short is a number, a word or a path: to hide it would hide half of every message.
-SHORTEST_SECRET = 6
 LAST_PORT = 65535
 UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
@@ -163,30 +161,12 @@ def deploy_of(params: Mapping[str, Any]) -> Deploy:
         pull_timeout=params["pull_timeout"],
         health_timeout=params["health_timeout"],
         stop_timeout=params["stop_timeout"],
-        secrets=secrets_of(params),
     )
 
 
 def _pinned(params: Mapping[str, Any]) -> str:
     image, digest = str(params["image"]), params["digest"]
     return f"{image}@{digest}" if digest and "@" not in image else image
-
-
-def secrets_of(params: Mapping[str, Any]) -> set[str]:
-    """Return what must not be shown: passwords, and the values of environments."""
-    values = [text_of(params.get("registry_password"))]
-    for router, secret in (("etcd", "password"), ("consul", "token")):
-        own = params.get(router)
-        values += [text_of(own.get(secret))] if isinstance(own, dict) else []
-    for name in ("environment", "test_environment"):
-        given = params.get(name)
-        values += [text_of(value) for value in given.values()] if isinstance(given, dict) else []
-    return {value for value in values if len(value) >= SHORTEST_SECRET}
-
-
-def hidden_in(params: Mapping[str, Any]) -> set[str]:
-    """Return what must not be shown of a task's options, its several services among them."""
-    return secrets_of(params).union(*(secrets_of(entry) for entry in params["services"] or ()))
 
 
 def wanted_of(params: Mapping[str, Any], address: str) -> Wanted:

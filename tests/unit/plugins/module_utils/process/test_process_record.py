@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.immutable.delivery.plugins.module_utils import identity
+from ansible_collections.immutable.delivery.plugins.module_utils import identity, redaction
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
 from ansible_collections.immutable.delivery.plugins.module_utils.process import record
 
@@ -164,12 +164,21 @@ def test_ready(tmp_path: Path, content: str, url: str | None) -> None:
     assert (ready.url if ready else None) == url
 
 
-def test_last_lines_hide_secrets_and_begin_at_this_start(tmp_path: Path) -> None:
+def test_last_lines_hide_secrets_and_begin_at_this_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redaction, "KNOWN", redaction.Redaction(["s3cret", "s3cret-longer"]))
     (tmp_path / record.LOG).write_bytes(b"earlier\nthe key is s3cret-longer\n\n\x1b[31mred\xff\n")
-    hidden = record.secrets_of({"A": "s3cret", "B": "s3cret-longer", "C": "1", "D": "8080"})
-    assert hidden == ["s3cret", "s3cret-longer"]
-    lines = record.last_lines(tmp_path, hidden=hidden, offset=8)
+    lines = record.last_lines(tmp_path, offset=8)
     assert lines == ["the key is ********", "red\ufffd"]
     assert record.last_lines(tmp_path / "missing") == []
+    # Of a log that is cut before a secret's end, the rest of that is not shown.
+    (tmp_path / record.LOG).write_bytes(b"the key is s3cret-longer\n" + b"x\n" * (32 * 1024 - 3))
+    assert set(record.last_lines(tmp_path)) == {"x"}
+    (tmp_path / record.LOG).write_bytes(
+        b"the key is s3cret-longer\n" + b"x" * (64 * 1024 - 7) + b"\n"
+    )
+    assert record.last_lines(tmp_path) == ["x" * 300]
+    (tmp_path / record.LOG).write_bytes(b"a\nb\nc\n")
     # Emptied by somebody meanwhile: better all of it than nothing.
     assert len(record.last_lines(tmp_path, offset=10_000)) == 3

@@ -28,9 +28,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.service.options
     OPTIONS,
     BadOption,
     each_of,
-    hidden_in,
     routing_of,
-    secrets_of,
     wanted_of,
 )
 
@@ -136,13 +134,6 @@ def test_a_release_is_found_again_by_the_salt_of_its_service() -> None:
     assert find_release([one, two], DIGEST, Shape(1)).salt == other.salt
 
 
-def test_which_values_are_hidden() -> None:
-    given = params(environment={"A": "swordfish", "B": "1"}, registry_password="hunter22")
-    assert secrets_of(given) == {"swordfish", "hunter22"}
-    entries = [{"name": "a", "environment": {"A": "marlin-1", "B": True}}, {"environment": "odd"}]
-    assert hidden_in({**given, "services": entries}) == {"swordfish", "hunter22", "marlin-1"}
-
-
 def test_several_services_take_what_they_do_not_say_from_the_task() -> None:
     given = {**params(name=None, health_path="/h", user="u", memory="1g"), "parallel": 2}
     entries = [
@@ -238,8 +229,3 @@ def test_routers_that_will_not_do_are_refused_without_being_asked(
     with pytest.raises(DeliveryError, match=words) as refused:
         routing_of(given, wanted_of(given, "127.0.0.1"))
     assert refused.value.kind == kind
-
-
-def test_secrets_of_routers_are_hidden() -> None:
-    given = params(etcd={"password": "swordfish"}, consul={"token": "open-sesame"})
-    assert {"swordfish", "open-sesame"} <= secrets_of(given)
