@@ -36,15 +36,15 @@ class DeliveryModule(AnsibleModule):  # type: ignore[misc]
         self._shown_spec = dict(argument_spec)
         for name, options in (entries or {}).items():
             self._shown_spec[name] = {**argument_spec[name], "options": options}
+        self._checked = False
         super().__init__(argument_spec=argument_spec, **more)
+        self._checked = True
         self._learn()
 
     def _learn(self) -> None:
         """Note the secrets among the options, as far as those have been read."""
         params = getattr(self, "params", {})
         learn_secrets(KNOWN, self._shown_spec, params)
-        # As it stops at the first option that cannot be used, so may its own list.
-        KNOWN.learn(str(value) for value in getattr(self, "no_log_values", ()))
         # Should a way out of here be overlooked, Ansible hides these as a part of any text.
         self.no_log_values = KNOWN.long
 
@@ -58,6 +58,9 @@ class DeliveryModule(AnsibleModule):  # type: ignore[misc]
         super().log(KNOWN.text(msg), KNOWN.value(log_args or {}))
 
     def _return_formatted(self, kwargs: dict[str, Any]) -> None:
+        if not self._checked:
+            # An option was refused; what Ansible had found by then may be of another type here.
+            KNOWN.learn(str(value) for value in self.no_log_values)
         self._learn()
         arguments = kwargs.pop("invocation", None) or {
             "module_args": hide_arguments(KNOWN, self._shown_spec, self.params)
