@@ -128,7 +128,14 @@ def test_names_of_other_things(name: str) -> None:
 
 
 def test_what_of_an_environment_is_secret() -> None:
-    ordinary = {"LEVEL": "info", "PORT": "8080", "ON": "true", "AT": "10.0.0.1", "V": "1.2", "NO": ""}
+    ordinary = {
+        "LEVEL": "info",
+        "PORT": "8080",
+        "ON": "true",
+        "AT": "10.0.0.1",
+        "V": "1.2",
+        "NO": "",
+    }
     secret = {
         "PIN": "7",
         "DB_PASSWORD": "info",
