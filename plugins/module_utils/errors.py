@@ -119,6 +119,13 @@ class DeliveryError(Exception):
         }
 
 
+class BadOption(DeliveryError):
+    """An option that cannot be used."""
+
+    kind = "bad_option"
+    usual_step = "Correct the option, then run this again."
+
+
 class TimeoutExceeded(DeliveryError):
     """A deadline passed before the awaited state was seen."""
 

@@ -2,10 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What several modules ask of the options that they were given.
+"""What several modules ask of the options that they were given: all raise :class:`BadOption`.
 
-:param within: what stands before an option's name in messages, such as ``router.``.
-:param kind: the error to raise.
+:param within: what comes before an option's name in messages, such as ``router.``.
 """
 
 from __future__ import annotations
@@ -13,19 +12,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .errors import DeliveryError
+from .errors import BadOption
 
 
 def check_seconds(
     params: Mapping[str, Any],
     names: Iterable[str],
     within: str = "",
-    kind: type[DeliveryError] = DeliveryError,
 ) -> None:
     """Refuse times that are negative, endless, or no number."""
     for name in names:
         if not 0 <= params[name] < float("inf"):
-            raise kind(f"{within}{name} must not be less than 0 seconds, nor endless")
+            raise BadOption(f"{within}{name} must not be less than 0 seconds, nor endless")
 
 
 def check_least(
@@ -33,23 +31,21 @@ def check_least(
     name: str,
     least: int,
     within: str = "",
-    kind: type[DeliveryError] = DeliveryError,
 ) -> None:
     """Refuse a number that is too small."""
     if params[name] < least:
-        raise kind(f"{within}{name} must be at least {least}, not {params[name]}")
+        raise BadOption(f"{within}{name} must be at least {least}, not {params[name]}")
 
 
 def check_paths(
     params: Mapping[str, Any],
     names: Iterable[str],
     within: str = "",
-    kind: type[DeliveryError] = DeliveryError,
 ) -> None:
     """Refuse paths of addresses that begin with no slash; one that is not given is none."""
     for name in names:
         if params[name] and not params[name].startswith("/"):
-            raise kind(f"{within}{name} must begin with a slash: {params[name]}")
+            raise BadOption(f"{within}{name} must begin with a slash: {params[name]}")
 
 
 def text_of(value: Any) -> str:

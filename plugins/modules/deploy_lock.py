@@ -169,7 +169,7 @@ from typing import Any
 
 from ..module_utils.change import Outcome, after, run
 from ..module_utils.delivery_module import DeliveryModule
-from ..module_utils.errors import DeliveryError
+from ..module_utils.errors import BadOption, DeliveryError
 from ..module_utils.given import check_seconds
 from ..module_utils.identity import ProcessId
 from ..module_utils.lock.change import LockChange
@@ -210,9 +210,9 @@ def change_of(params: dict[str, Any]) -> LockChange:
     :raises DeliveryError: an option cannot be used.
     """
     if not params["name"].strip():
-        raise DeliveryError("name is empty")
+        raise BadOption("name is empty")
     if not 0 < params["ttl"] < float("inf"):
-        raise DeliveryError("ttl must be more than 0 seconds, and not endless")
+        raise BadOption("ttl must be more than 0 seconds, and not endless")
     check_seconds(params, ["wait_timeout"])
     owner = params["owner"] or {}
     try:

@@ -115,7 +115,7 @@ from typing import Any
 
 from ..module_utils.deadline import Deadline
 from ..module_utils.delivery_module import DeliveryModule
-from ..module_utils.errors import DeliveryError
+from ..module_utils.errors import BadOption
 from ..module_utils.http import Http
 from ..module_utils.probe import Expectation, as_text, wait_healthy
 from ..module_utils.wiring import end_with, require_requests
@@ -136,13 +136,13 @@ def probe(params: dict[str, Any]) -> dict[str, Any]:
         ca_path=params["ca_path"],
     )
     if params["count"] < 1:
-        raise DeliveryError(f"count must be at least 1, not {params['count']}")
+        raise BadOption(f"count must be at least 1, not {params['count']}")
     if not params["checks"]:
-        raise DeliveryError("checks is empty, so nothing would be proved")
+        raise BadOption("checks is empty, so nothing would be proved")
     deadline = Deadline(params["timeout"])
     for check in params["checks"]:
         if not check["path"].startswith("/"):
-            raise DeliveryError(f"a check's path must begin with a slash: {check['path']}")
+            raise BadOption(f"a check's path must begin with a slash: {check['path']}")
         expected = Expectation(
             check["path"],
             tuple(check["status"]),

@@ -167,7 +167,7 @@ from typing import Any
 
 from ..module_utils.change import Outcome, after, run
 from ..module_utils.delivery_module import DeliveryModule
-from ..module_utils.errors import DeliveryError
+from ..module_utils.errors import BadOption
 from ..module_utils.given import text_of
 from ..module_utils.process.changes import ProcessChange
 from ..module_utils.process.plan import Seen, Wanted
@@ -219,16 +219,16 @@ def change_of(
     :raises DeliveryError: an option cannot be used.
     """
     if not params["name"].strip():
-        raise DeliveryError("name is empty")
+        raise BadOption("name is empty")
     if params["state"] == "started" and not (params["argv"] and params["argv"][0]):
-        raise DeliveryError("argv must name a program to start")
+        raise BadOption("argv must name a program to start")
     if any("\0" in word for word in (*params["argv"], *environment, *environment.values())):
-        raise DeliveryError("neither argv nor environment can carry a NUL character")
+        raise BadOption("neither argv nor environment can carry a NUL character")
     if any(not name or "=" in name for name in environment):
-        raise DeliveryError("environment has a variable whose name is empty or has a =")
+        raise BadOption("environment has a variable whose name is empty or has a =")
     for name in ("ready_timeout", "stop_timeout"):
         if not 0 <= params[name] < float("inf"):
-            raise DeliveryError(f"{name} must not be less than 0, nor endless")
+            raise BadOption(f"{name} must not be less than 0, nor endless")
     folder = Path(params["dir"]).absolute()
     program = Program(
         name=params["name"],

@@ -120,7 +120,7 @@ from pathlib import Path
 from typing import Any
 
 from ..module_utils.change import Outcome
-from ..module_utils.errors import DeliveryError
+from ..module_utils.errors import BadOption
 from ..module_utils.process.changes import PruneChange
 from ..module_utils.process.plan import DELETE, STOP, Instance, plan_prune
 from ..module_utils.wiring import changing_module, hand_over
@@ -143,7 +143,7 @@ def main() -> None:
     def make() -> PruneChange:
         for name in ("keep", "stop_timeout"):
             if not 0 <= params[name] < float("inf"):
-                raise DeliveryError(f"{name} must not be less than 0, nor endless")
+                raise BadOption(f"{name} must not be less than 0, nor endless")
         return PruneChange(
             Path(params["dir"]).absolute(),
             running=params["running"],

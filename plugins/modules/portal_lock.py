@@ -98,7 +98,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..module_utils.change import Outcome
-from ..module_utils.errors import DeliveryError
+from ..module_utils.errors import BadOption
 from ..module_utils.portal.locking import LockChange
 from ..module_utils.portal.options import client_of, connection_spec
 from ..module_utils.portal.plan import LockObserved
@@ -112,7 +112,7 @@ def moment(text: str | None) -> datetime | None:
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError as error:
-        raise DeliveryError(f"expires_at is not an ISO 8601 moment: {text}") from error
+        raise BadOption(f"expires_at is not an ISO 8601 moment: {text}") from error
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
@@ -142,7 +142,7 @@ def main() -> None:
 
     def make() -> LockChange:
         if not params["export_id"].strip():
-            raise DeliveryError("export_id is empty")
+            raise BadOption("export_id is empty")
         return LockChange(
             client_of(params),
             params["export_id"].strip(),

@@ -184,7 +184,7 @@ steps:
 from typing import Any
 
 from ..module_utils.change import Outcome, after, run
-from ..module_utils.errors import DeliveryError
+from ..module_utils.errors import BadOption, DeliveryError
 from ..module_utils.http import check_url
 from ..module_utils.portal.exporting import ExportChange
 from ..module_utils.portal.handover import Handover, HandoverChange, MayHaveWritten
@@ -208,7 +208,7 @@ def change_from(params: dict[str, Any], check_mode: bool) -> HandoverChange[Rout
     for name in ("api_url", "candidate_url", *given):
         check_url(params[name], name)
     if not 0 <= params["min_remaining"] < params["lock_seconds"]:
-        raise DeliveryError(
+        raise BadOption(
             f"min_remaining must be at least 0 and less than lock_seconds, "
             f"not {params['min_remaining']:g}"
         )
@@ -268,7 +268,7 @@ def check_live(route: Route, api_url: str) -> None:
 def switch(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Do the pass, again where its lock lapsed; return what the module documents."""
     if params["rounds"] < 1:
-        raise DeliveryError(f"rounds must be at least 1, not {params['rounds']}")
+        raise BadOption(f"rounds must be at least 1, not {params['rounds']}")
     number = 1
     while True:
         change = change_from(params, check_mode)

@@ -357,7 +357,7 @@ from typing import Any
 
 from ..module_utils.change import run
 from ..module_utils.delivery_module import DeliveryModule
-from ..module_utils.errors import DeliveryError
+from ..module_utils.errors import BadOption, DeliveryError
 from ..module_utils.traffic.control import Observed, ProbeChange, make_report
 from ..module_utils.traffic.folder import Folder
 from ..module_utils.traffic.report import verdict
@@ -408,14 +408,14 @@ def check_gates(params: dict[str, Any]) -> None:
     """:raises DeliveryError: a gate is given that nothing could be held against."""
     gates = [name for name in ("max_failed", "max_lost_writes") if params[name] is not None]
     if any(params[name] < 0 for name in gates):
-        raise DeliveryError("max_failed and max_lost_writes cannot be negative")
+        raise BadOption("max_failed and max_lost_writes cannot be negative")
     if gates and params["state"] == "started":
-        raise DeliveryError(
+        raise BadOption(
             f"{gates[0]} says nothing about a probe that is being started",
             next_step="Give it where the probe is stopped or reported.",
         )
     if params["max_lost_writes"] is not None and params["verify_writes"] is False:
-        raise DeliveryError(
+        raise BadOption(
             "max_lost_writes needs the writes to be read back",
             next_step="Leave verify_writes out, or set it to true.",
         )

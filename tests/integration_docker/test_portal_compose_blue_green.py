@@ -125,7 +125,7 @@ def test_a_candidate_that_does_not_fit_leaves_the_live_project_as_it_was(stack: 
     )
     assert result.rc != 0
     assert "API 'brilliant' with plan 'basic'" in result.failures[-1].msg
-    assert "the candidate was removed" in result.failures[-1].msg
+    assert "The candidate was removed" in result.failures[-1].msg
     assert (live_url(stack), stack.projects, stack.ids(blue)) == before
     assert live_health(stack) == {**live_health(stack), "version": "v23", "locked": False}
     assert stack.events(began, now(), blue) == []

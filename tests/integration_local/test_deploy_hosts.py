@@ -216,7 +216,7 @@ def test_a_failure_removes_the_candidate_or_says_where_it_is(slots: Slots) -> No
     fails = {"portal_blue_green_smoke_checks": broken, "portal_blue_green_health_timeout": 2}
     (text,) = slots.failed("v30", **fails)
     assert "/users/nobody" in text
-    assert f"Live is {version} at {live}, as before; the candidate was removed." in text
+    assert f"Live is {version} at {live}, as before. The candidate was removed." in text
     assert not slots.answers(spare)
     left, kept = slots.failed(
         "v30",
@@ -224,8 +224,8 @@ def test_a_failure_removes_the_candidate_or_says_where_it_is(slots: Slots) -> No
         {"portal_blue_green_keep_failed": True},
         **fails,
     )
-    assert f"the candidate at {spare} was left as it is." in left
-    assert f"the candidate {spare} was kept for inspection." in kept
+    assert f"The candidate at {spare} was left as it is." in left
+    assert f"The candidate {spare} was kept for inspection." in kept
     assert slots.answers(spare)
     breaks = slots.tasks("breaks", {"name": "Break", "ansible.builtin.fail": {"msg": "No crane."}})
     wrong = slots.tasks("wrong", started(slots.folder, SLOT, "v22"))
@@ -237,9 +237,9 @@ def test_a_failure_removes_the_candidate_or_says_where_it_is(slots: Slots) -> No
         **fails,
     )
     assert "version is v22, not v30" in other_version
-    assert "the candidate was removed" in other_version
+    assert "The candidate was removed" in other_version
     assert "/users/nobody" in broken_too
-    assert "the candidate could not be removed: No crane." in broken_too
+    assert "The candidate could not be removed: No crane." in broken_too
 
 
 def test_slots_that_do_not_hold_the_live_version_are_refused(slots: Slots) -> None:
@@ -249,7 +249,7 @@ def test_slots_that_do_not_hold_the_live_version_are_refused(slots: Slots) -> No
     for text in slots.failed("v30", *({"portal_blue_green_slots": given} for given in wrong)):
         assert "portal_blue_green_slots must hold the live version's address" in text
         assert live in text
-        assert "there is no candidate." in text
+        assert "There is no candidate." in text
     assert slots.answers(spare) == answered
 
 

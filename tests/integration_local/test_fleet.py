@@ -124,7 +124,7 @@ def test_what_cannot_be_proved_is_removed_again(fleet: Fleet, told: dict[str, Ru
     assert run.routes == ("n", "n", "n")
     assert (run.sizes, run.target_groups) == ({"n": 2}, {"n"})
     assert "did not answer 3 times in a row as expected" in run.message
-    assert run.message.endswith(f"Live is {fleet.service}-n, as before.")
+    assert f"Live is {fleet.service}-n, as before.\nNext step: " in run.message
     assert f"The candidate {fleet.service}-1 was removed." in run.message
 
 
@@ -176,7 +176,8 @@ def test_a_canary_goes_up_its_steps(told: dict[str, Run]) -> None:
 def test_a_canary_goes_on_with_its_share_and_loses_it_at_the_gate(told: dict[str, Run]) -> None:
     run = told["canary again"]
     assert "nowhere does not exist" in run.message
-    assert "the candidate did not pass the gate, and is rolled back again" in run.message
+    assert "the candidate did not pass the gate: " in run.message
+    assert "State: The candidate is rolled back again. Live is " in run.message
     assert run.changed == ["Take its share of the traffic away again"]
     assert run.routes == ROLLED_BACK
     assert run.sizes == {"n": 2, "1": 2}

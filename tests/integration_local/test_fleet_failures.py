@@ -46,7 +46,7 @@ def test_a_candidate_that_is_never_healthy_is_kept_if_that_is_wanted_and_gone_on
     assert "0 of 2 targets are healthy, 2 must be" in run.message
     assert "is unhealthy (Target.FailedHealthChecks)" in run.message
     assert f"The candidate {fleet.service}-1 was kept" in run.message
-    assert run.message.endswith(f"Live is {fleet.service}-n, as before.")
+    assert f"Live is {fleet.service}-n, as before.\nNext step: " in run.message
     assert run.routes == UNTOUCHED
     assert run.sizes == {"n": 2, "1": 2}
     made = run.groups["1"]["Instances"]
@@ -116,7 +116,8 @@ def test_an_alarm_that_is_raised_takes_the_share_of_the_candidate_away(fleet: Fl
         fleet_canary_health={"url": front},
     )
     assert f"{fleet.service}-5xx is in ALARM" in run.message
-    assert "the candidate did not pass the gate, and is staged again" in run.message
+    assert "the candidate did not pass the gate: " in run.message
+    assert "State: The candidate is staged again. Live is " in run.message
     assert run.routes == STAGED
     assert run.sizes == {"n": 2, "1": 2}
     probe = run.result.task("End the load")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import DeliveryError
+from ..errors import BadOption
 from ..given import check_seconds
 from ..http import Http, check_url
 from .client import Balancer
@@ -21,12 +21,6 @@ from .proof import Proof
 # RFC 9110, 5.6.2; the load balancer takes 40 characters.
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}")
 MAX_STICKY = 604800
-
-
-class BadOption(DeliveryError):
-    """An option that cannot be used."""
-
-    kind = "bad_option"
 
 
 def wanted_of(params: Mapping[str, Any]) -> Wanted:
@@ -50,7 +44,7 @@ def wanted_of(params: Mapping[str, Any]) -> Wanted:
     _within(params, "stickiness", 0, MAX_STICKY)
     _within(params, "first_priority", 1, LAST_PRIORITY)
     _within(params, "verify_count", 1, 1000)
-    check_seconds(params, ("timeout", "verify_timeout"), kind=BadOption)
+    check_seconds(params, ("timeout", "verify_timeout"))
     if params["min_healthy"] is not None and params["min_healthy"] < 0:
         raise BadOption("min_healthy must not be less than 0")
     return Wanted(

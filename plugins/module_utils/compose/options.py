@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.options import Connection
-from ..errors import DeliveryError, enumerate_words
+from ..errors import BadOption, enumerate_words
 from ..given import check_least, check_paths, check_seconds, text_of
 from ..http import Http
 from ..routers.host_options import HOST_ROUTERS, host_router_specs, router_from
@@ -77,14 +77,14 @@ def routing_of(
     if given is None:
         return None
     if given["name"] == "etcd" and not params.get("etcd"):
-        raise DeliveryError("router etcd needs the option etcd")
+        raise BadOption("router etcd needs the option etcd")
     check_seconds(given, ("health_timeout", "prove_timeout", "drain_timeout"), "router.")
     check_least(given, "prove_count", 1, "router.")
     check_paths(given, ("health_path", "prove_path"), "router.")
     entrances = {}
     for row in given["services"]:
         if row["service"] not in project.services:
-            raise DeliveryError(
+            raise BadOption(
                 f"router.services names {row['service']}, which is not redeployed",
                 next_step=f"There are {enumerate_words(sorted(project.services))}.",
             )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..change import Outcome, after, run, undoing
 from ..engine.client import connect
 from ..engine.options import Connection
-from ..errors import DeliveryError
+from ..errors import BadOption, DeliveryError
 from ..signals import ignore_signals, signals_as_errors
 from .blue_green import BlueGreenChange, look
 from .cli import Compose
@@ -112,7 +112,7 @@ def redeploy(
     :raises DeliveryError: it failed; what had been done was taken back.
     """
     if not 0 < params["wait_timeout"] < float("inf"):
-        raise DeliveryError("wait_timeout must be more than 0 seconds, and not endless")
+        raise BadOption("wait_timeout must be more than 0 seconds, and not endless")
     connection = Connection.of(params)
     compose = compose_of(params, connection)
     client = connect(connection)
@@ -183,7 +183,7 @@ def beside(session: Session) -> dict[str, Any]:
     base = session.load()
     routing = session.routing(base)
     if routing is None:
-        raise DeliveryError("strategy blue_green needs router")
+        raise BadOption("strategy blue_green needs router")
     projects = [*slots(base.name), base.name]
     standing = look(session.containers(base), routing, projects, remember=True)
     for name in sorted(standing.live) if len(standing.live) > 1 else ():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import DeliveryError
+from ..errors import BadOption
 from ..http import Http
 from .client import LOCK_SECONDS, PortalClient
 from .jobs import MIN_INTERVAL, Patience
@@ -51,11 +51,11 @@ def client_of(params: dict[str, Any], url: str = "") -> PortalClient:
     """
     key = params["deployment_key"].strip()
     if not key:
-        raise DeliveryError("deployment_key is empty")
+        raise BadOption("deployment_key is empty")
     if not (key.isascii() and key.isprintable()):
-        raise DeliveryError("deployment_key has characters that an HTTP header cannot carry")
+        raise BadOption("deployment_key has characters that an HTTP header cannot carry")
     if params["timeout"] <= 0:
-        raise DeliveryError(f"timeout must be more than 0 seconds, not {params['timeout']:g}")
+        raise BadOption(f"timeout must be more than 0 seconds, not {params['timeout']:g}")
     return PortalClient(
         Http(
             url or params["api_url"],
@@ -74,13 +74,13 @@ def patience_of(params: dict[str, Any]) -> Patience:
         is no time that a lock could hold.
     """
     if params["poll_interval"] < MIN_INTERVAL:
-        raise DeliveryError(
+        raise BadOption(
             f"poll_interval must be at least {MIN_INTERVAL:g} seconds, "
             f"not {params['poll_interval']:g}",
             next_step="The portal takes 25 calls a minute and refuses the rest.",
         )
     if not 0 < params["lock_seconds"] <= MAX_LOCK_SECONDS:
-        raise DeliveryError(
+        raise BadOption(
             f"lock_seconds must be more than 0 and at most {MAX_LOCK_SECONDS:g}, "
             f"not {params['lock_seconds']:g}"
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ansible.module_utils.basic import env_fallback
 
-from ..errors import DeliveryError
+from ..errors import BadOption, DeliveryError
 from ..http import check_url
 
 if TYPE_CHECKING:
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 
 # A call that hangs must not outlast the lock of a portal that waits for it.
 CONFIG = {"connect_timeout": 5, "read_timeout": 15, "retries": {"total_max_attempts": 3}}
-
-
-class BadOption(DeliveryError):
-    """An option that cannot be used."""
-
-    kind = "bad_option"
 
 
 def alb_spec() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit, urlunsplit
 
 from ..change import OnUndo
-from ..errors import DeliveryError
+from ..errors import BadOption, DeliveryError
 from ..http import check_url
 
 APART = "Find out who else deploys, and keep deploys apart with deploy_lock."
@@ -177,7 +177,7 @@ def checked_target(given: str, what: str) -> str:
     """
     url = check_url(given, what)
     if "?" in url or "#" in url or not url.isascii() or not url.isprintable() or " " in url:
-        raise DeliveryError(
+        raise BadOption(
             f"{what} {url!r} must not have a query, a fragment, spaces or characters beyond ASCII"
         )
     return url

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DeliveryError
+from ..errors import BadOption
 from ..http import Http, check_url
 from .kv_options import given_of, kv_options, kv_router_of
 
@@ -49,12 +49,12 @@ def etcd_store(given: Mapping[str, Any], timeout: float) -> Etcd:
     :raises DeliveryError: an option cannot be used.
     """
     if not given["endpoints"]:
-        raise DeliveryError("etcd.endpoints must name one member of etcd at least")
+        raise BadOption("etcd.endpoints must name one member of etcd at least")
     if bool(given["user"]) != bool(given["password"]):
-        raise DeliveryError("etcd.user and etcd.password are needed together, or neither")
+        raise BadOption("etcd.user and etcd.password are needed together, or neither")
     own = given.get("client_cert")
     if given.get("client_key") and not own:
-        raise DeliveryError("etcd.client_key is needed only with etcd.client_cert")
+        raise BadOption("etcd.client_key is needed only with etcd.client_cert")
     # Loaded only where it is the router: each start of a module compiles what it imports.
     from .etcd import Etcd
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DeliveryError
+from ..errors import BadOption
 from ..http import check_url
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ def haproxy_of(params: Mapping[str, Any]) -> HaProxy:
     given = {name: option.get("default") for name, option in haproxy_spec()["options"].items()}
     given.update(params.get("haproxy") or {})
     if not params["api_url"]:
-        raise DeliveryError("router haproxy needs the address at which clients reach the service")
+        raise BadOption("router haproxy needs the address at which clients reach the service")
     if not 0 < given["check_timeout"] < float("inf"):
-        raise DeliveryError("haproxy.check_timeout must be more than 0 seconds, and not endless")
+        raise BadOption("haproxy.check_timeout must be more than 0 seconds, and not endless")
     name = given["map"]
     # It is a word of a command of HAProxy's.
     if not name.isascii() or not name.isprintable() or any(sign in name for sign in " ;\\"):
-        raise DeliveryError(f"haproxy.map {name!r} cannot be the name of a map")
+        raise BadOption(f"haproxy.map {name!r} cannot be the name of a map")
     # Loaded only where it is the router: each start of a module compiles what it imports.
     from .haproxy import HaProxy
     from .haproxy_runtime import Runtime

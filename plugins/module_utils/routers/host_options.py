@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import DeliveryError
+from ..errors import BadOption
 from ..http import Http
 from .base import Router
 from .consul_options import consul_of, consul_spec
@@ -28,7 +28,7 @@ Table = Mapping[str, Callable[[dict[str, Any]], Router]]
 def registry_of(params: dict[str, Any]) -> Router:
     """Return the demo proxy's registry."""
     if not params["api_url"]:
-        raise DeliveryError("router registry needs api_url")
+        raise BadOption("router registry needs api_url")
     http = Http(
         params["api_url"], validate_certs=params["validate_certs"], ca_path=params["ca_path"]
     )
@@ -60,5 +60,5 @@ def router_from(routers: Table, params: dict[str, Any]) -> Router:
     :raises DeliveryError: an option cannot be used.
     """
     if params["timeout"] <= 0:
-        raise DeliveryError(f"timeout must be more than 0 seconds, not {params['timeout']:g}")
+        raise BadOption(f"timeout must be more than 0 seconds, not {params['timeout']:g}")
     return routers[params["router"]](params)

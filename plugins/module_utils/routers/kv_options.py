@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DeliveryError
+from ..errors import BadOption
 from ..http import check_url
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def kv_router_of(
     :raises DeliveryError: an option cannot be used.
     """
     if not params["api_url"]:
-        raise DeliveryError(f"router {name} needs the address at which clients reach the service")
+        raise BadOption(f"router {name} needs the address at which clients reach the service")
     if not 0 < given["follow_timeout"] < float("inf"):
-        raise DeliveryError(f"{name}.follow_timeout must be more than 0 seconds, and not endless")
+        raise BadOption(f"{name}.follow_timeout must be more than 0 seconds, and not endless")
     # Loaded only where it is the router: each start of a module compiles what it imports.
     from .kv_model import Health, Keys, check_name
     from .kv_router import KvRouter

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DeliveryError
+from ..errors import BadOption
 from ..http import check_url
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def nginx_of(params: Mapping[str, Any]) -> Nginx:
     given = {name: option["default"] for name, option in nginx_spec()["options"].items()}
     given.update(params.get("nginx") or {})
     if not params["api_url"]:
-        raise DeliveryError("router nginx needs the address at which clients reach the service")
+        raise BadOption("router nginx needs the address at which clients reach the service")
     if given["container"].startswith("-"):
-        raise DeliveryError(f"nginx.container {given['container']!r} cannot be a container's name")
+        raise BadOption(f"nginx.container {given['container']!r} cannot be a container's name")
     # Loaded only where it is the router: each start of a module compiles what it imports.
     from .nginx import Nginx
     from .nginx_config import Header

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import DeliveryError
+from ..errors import BadOption
 from ..given import check_least, check_paths, check_seconds
 from ..http import Http
 from ..probe import Expectation
@@ -48,7 +48,7 @@ def change_of(params: dict[str, Any]) -> RouteChange:
     check_seconds(params, ("health_timeout", "prove_timeout", "drain_timeout"))
     check_least(params, "prove_count", 1)
     if params["prove_fields"] and not params["prove_path"]:
-        raise DeliveryError("prove_fields needs prove_path, or nothing would be proved")
+        raise BadOption("prove_fields needs prove_path, or nothing would be proved")
     check_paths(params, ("health_path", "prove_path"))
     router = router_of(params)
     share = share_of(params)
@@ -73,7 +73,7 @@ def share_of(params: dict[str, Any]) -> Share | None:
         return None
     own = targets_of({**params, "state": "present"}) if params["url"] or params["urls"] else ()
     if not own:
-        raise DeliveryError(
+        raise BadOption(
             "peers needs url or urls, which tell this host from its peers",
             next_step="Give the address to take off the route.",
         )
@@ -88,12 +88,12 @@ def targets_of(params: dict[str, Any]) -> tuple[str, ...]:
         return (checked_target(params["url"], "url"),)
     urls = tuple(checked_target(url, "urls") for url in params["urls"])
     if not urls:
-        raise DeliveryError(
+        raise BadOption(
             "urls must name one address at least",
             next_step="Give state: absent to take the service out of the router.",
         )
     if len({normal(url) for url in urls}) != len(urls):
-        raise DeliveryError(f"urls names an address twice: {', '.join(urls)}")
+        raise BadOption(f"urls names an address twice: {', '.join(urls)}")
     return urls
 
 

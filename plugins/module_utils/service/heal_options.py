@@ -12,7 +12,7 @@ from typing import Any
 from ..change import run
 from ..engine.client import connect
 from ..engine.options import ENGINE_OPTIONS, Connection
-from ..errors import DeliveryError, Interrupted
+from ..errors import BadOption, DeliveryError, Interrupted
 from ..given import check_least, check_paths, check_seconds
 from ..http import check_url
 from ..routers.base import Router
@@ -23,7 +23,7 @@ from .heal_model import Standing, instance_of
 from .heal_plan import live_release
 from .model import SPARE
 from .options import OPTIONS as DEPLOY
-from .options import BadOption, router_at
+from .options import router_at
 
 # What says how services are reached, as it does for their deploy.
 AS_DEPLOYED = (
@@ -50,7 +50,7 @@ class Repair:
 
     def __init__(self, params: Mapping[str, Any], check_mode: bool) -> None:
         connection = Connection.of(params)
-        check_seconds(params, ("health_timeout",), kind=BadOption)
+        check_seconds(params, ("health_timeout",))
         self.params = params
         self.check_mode = check_mode
         self.address = params["address"] or connection.address
@@ -60,7 +60,7 @@ class Repair:
         }
         self.counts = counts_of(params["instances"])
         self.paths = {name: str(path or "") for name, path in params["health_paths"].items()}
-        check_paths(self.paths, self.paths, "health_paths: ", kind=BadOption)
+        check_paths(self.paths, self.paths, "health_paths: ")
         router_of(params)
         self.ward = Ward(connect(connection))
 
@@ -169,5 +169,5 @@ def counts_of(given: Mapping[str, Any]) -> dict[str, int]:
             found[name] = int(str(count))
         except ValueError:
             raise BadOption(f"instances: {name} must be a number, not {count!r}") from None
-        check_least(found, name, 1, "instances: ", kind=BadOption)
+        check_least(found, name, 1, "instances: ")
     return found

@@ -16,7 +16,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ..engine.client import connect
 from ..engine.images import Images, Reference
 from ..engine.options import ENGINE_OPTIONS, Connection
-from ..errors import DeliveryError
+from ..errors import BadOption
 from ..given import check_least, check_paths, check_seconds, text_of
 from ..http import Http
 from ..probe import Expectation
@@ -129,12 +129,6 @@ LAST_PORT = 65535
 UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
-class BadOption(DeliveryError):
-    """An option that cannot be used."""
-
-    kind = "bad_option"
-
-
 def deploy_of(params: Mapping[str, Any]) -> Deploy:
     """Return the deploy that the options describe; reaches the engine.
 
@@ -180,13 +174,13 @@ def wanted_of(params: Mapping[str, Any], address: str) -> Wanted:
             f"{params['name']!r} cannot be the name of a service: letters, digits, '.', '_' and "
             "'-' are needed, 63 at most"
         )
-    check_least(params, "instances", 1, kind=BadOption)
-    check_least(params, "keep_releases", 0, kind=BadOption)
-    check_least(params, "stop_timeout", 0, kind=BadOption)
-    check_least(params, "soak", 0, kind=BadOption)
+    check_least(params, "instances", 1)
+    check_least(params, "keep_releases", 0)
+    check_least(params, "stop_timeout", 0)
+    check_least(params, "soak", 0)
     times = ("pull_timeout", "health_timeout", "test_timeout", "prove_timeout", "drain_timeout")
-    check_seconds(params, times, kind=BadOption)
-    check_paths(params, ("health_path", "prove_path"), kind=BadOption)
+    check_seconds(params, times)
+    check_paths(params, ("health_path", "prove_path"))
     state = params["state"]
     if state in CANARY_STATES:
         _check_canary(params)
@@ -290,7 +284,7 @@ def routing_of(params: Mapping[str, Any], wanted: Wanted) -> Routing | None:
         return None
     if params["prove_fields"] and not params["prove_path"]:
         raise BadOption("prove_fields needs prove_path, or nothing would be proved")
-    check_least(params, "prove_count", 1, kind=BadOption)
+    check_least(params, "prove_count", 1)
     router = router_at(params)
     if wanted.state in CANARY_STATES:
         as_canary(router)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.immutable.delivery.plugins.module_utils.engine.inspect import parse_time
+from ansible_collections.immutable.delivery.plugins.module_utils.errors import BadOption
 from ansible_collections.immutable.delivery.plugins.module_utils.service.heal_engine import (
     config_like,
     further_networks,
@@ -31,7 +32,6 @@ from ansible_collections.immutable.delivery.plugins.module_utils.service.model i
     RESTART,
     ROUTE,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.service.options import BadOption
 
 NOW = parse_time("2026-01-02T03:04:05Z")
 EARLIER = "2026-01-02T03:00:00.123456789Z"

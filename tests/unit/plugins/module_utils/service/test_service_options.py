@@ -16,7 +16,10 @@ from ansible_collections.immutable.delivery.plugins.module_utils.engine.errors i
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.engine.images import Reference
 from ansible_collections.immutable.delivery.plugins.module_utils.engine.inspect import Container
-from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
+from ansible_collections.immutable.delivery.plugins.module_utils.errors import (
+    BadOption,
+    DeliveryError,
+)
 from ansible_collections.immutable.delivery.plugins.module_utils.service.model import (
     RELEASE,
     SALT,
@@ -26,7 +29,6 @@ from ansible_collections.immutable.delivery.plugins.module_utils.service.model i
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.service.options import (
     OPTIONS,
-    BadOption,
     each_of,
     routing_of,
     wanted_of,
