@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,15 +94,18 @@ def wait_healthy(
     deadline: Deadline,
     successes: int = 1,
     pace: Pace = Pace(interval=1.0, first=0.0),  # noqa: B008 - frozen
+    watch: Callable[[], object] = lambda: None,
 ) -> None:
     """Wait for *successes* healthy answers in a row.
 
+    :param watch: called before each look; it may raise to end the wait.
     :raises Unhealthy: the deadline passed first; the error says what was seen last.
     """
     last = ""
 
     def look() -> bool | None:
         nonlocal last
+        watch()
         for _attempt in range(successes):
             last = shortcoming(http, expected, deadline)
             if last:

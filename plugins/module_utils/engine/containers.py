@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..deadline import Deadline, Pace, wait_for
 from ..errors import TimeoutExceeded
 from .errors import EngineError, Missing, engine_errors, refusals
-from .inspect import SECOND, Container, inspect
+from .inspect import SECOND, Container, inspect, parse_time
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -130,26 +130,29 @@ class Containers:
                 raise
         return True
 
-    def last_exit(self, container: Container) -> int:
-        """Return the code of its last exit, also where it has been restarted since."""
-        if not container.running:
-            return container.exit_code
+    def last_exit(self, container: Container) -> int | None:
+        """Return the code of its last exit, also if it has been restarted since."""
         return last_exit(self.client, container)
 
 
-def last_exit(client: DockerClient, container: Container) -> int:
-    """Return the exit code of a container's last end, as the engine's events tell it."""
+def last_exit(client: DockerClient, container: Container) -> int | None:
+    """Return the exit code of a container's last end; None if the engine does not know it.
+
+    What runs again has no exit code. The engine's events have it, the last 256 of all of them.
+    """
+    if not container.running:
+        return container.exit_code
     filters = {"container": container.id, "event": "die", "type": "container"}
-    code = container.exit_code
+    code: int | None = None
     try:
         with engine_errors(f"ask for the events of {container.name}"):
-            now = client.api.info()["SystemTime"]
-            # The engine takes times as text too, which the SDK's types do not know of.
+            now = parse_time(str(client.api.info().get("SystemTime", "")))
+            # The engine takes SECONDS.NANOSECONDS, which the SDK's types do not know of.
             events: Any = client.api.events
-            since = container.created // SECOND
-            for event in events(since=since, until=now, filters=filters, decode=True):
+            since, until = container.created // SECOND, f"{now // SECOND}.{now % SECOND:09d}"
+            for event in events(since=since, until=until, filters=filters, decode=True):
                 attributes = (event.get("Actor") or {}).get("Attributes") or {}
-                code = int(attributes.get("exitCode") or code)
+                code = int(attributes.get("exitCode") or 0)
     except EngineError:
         return code
     return code

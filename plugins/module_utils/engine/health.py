@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,7 @@ def wait_well(
         deadline passed before it was well.
     """
     restarted: dict[str, int] = {}
+    exit_codes: dict[str, int] = {}
     well: dict[str, Container] = {}
     unwell: dict[str, str] = {}
     running_since: dict[tuple[str, int], float] = {}
@@ -97,11 +98,12 @@ def wait_well(
             again = restarted.get(seen.id, 0)
             if seen.status == EXITED and container_id in restarting and again < MOST_RESTARTS:
                 restarted[seen.id] = again + 1
+                exit_codes[seen.id] = seen.exit_code
                 with engine_errors(f"start {seen.name} again"):
                     client.api.start(seen.id)
                 unwell[container_id] = f"ended with exit code {seen.exit_code}"
                 continue
-            seen = replace(seen, restarts=seen.restarts + again)
+            seen = _restarted_by_us(seen, again, exit_codes)
             shortcoming = _shortcoming(client, seen, container_id in ends, secrets, checks)
             if not shortcoming and seen.running:
                 if look_further is not None:
@@ -127,7 +129,10 @@ def wait_well(
         )
     except TimeoutExceeded as error:
         first = inspect(client, next(iter(unwell)))
+        first = _restarted_by_us(first, restarted.get(first.id, 0), exit_codes)
         what = f"was not healthy within {deadline.seconds:.0f} s ({unwell[first.id]})"
+        if first.restarts:
+            what += f"; it {_restarted(client, first)}"
         raise _failed(client, first, what, secrets) from error
 
 
@@ -149,10 +154,17 @@ def _shortcoming(
     return "" if seen.well or not checks else f"health check: {seen.health}"
 
 
+def _restarted_by_us(seen: Container, times: int, exit_codes: Mapping[str, int]) -> Container:
+    """Return *seen* as if the engine had started it again, with the exit code that we saw."""
+    code = seen.exit_code or exit_codes.get(seen.id, 0)
+    return replace(seen, restarts=seen.restarts + times, exit_code=code)
+
+
 def _restarted(client: DockerClient, seen: Container) -> str:
-    code = last_exit(client, seen)
-    times = f", and was restarted {seen.restarts} times" if seen.restarts else ""
-    return f"ended with exit code {code}{times}"
+    code = seen.exit_code or last_exit(client, seen)
+    ended = "ended" if code is None else f"ended with exit code {code}"
+    times = "once" if seen.restarts == 1 else f"{seen.restarts} times"
+    return f"{ended}, and was restarted {times}" if seen.restarts else ended
 
 
 def check_unchanged(

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -34,13 +35,18 @@ class Check:
     timeout: float
     count: int = 1
 
-    def run(self) -> None:
+    def run(self, watch: Callable[[], object] = lambda: None) -> None:
         """Ask until the answers are good.
 
+        :param watch: called before each look; it may raise to end the wait.
         :raises Unhealthy: they were not in time.
         """
         wait_healthy(
-            self.http, self.expected, deadline=Deadline(self.timeout), successes=self.count
+            self.http,
+            self.expected,
+            deadline=Deadline(self.timeout),
+            successes=self.count,
+            watch=watch,
         )
 
     def ask(self) -> str:

@@ -94,6 +94,8 @@ class Routing:
         self.tried = tried
         self.serves = serves
         self.share = share
+        # Called while the answers are awaited; it may raise, to say that there will be none.
+        self.watch: Callable[[], object] = lambda: None
         self.away = ""
         # The route as it was last observed or written; the next write compares with it.
         self.seen: Route | None = None
@@ -173,7 +175,7 @@ class Routing:
         if self.proof is None:
             return
         try:
-            self.proof.run()
+            self.proof.run(self.watch)
         except Unhealthy as error:
             raise Unproved(
                 f"{self.service} does not answer through the router as expected: {error.message}",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..change import OnUndo, Step
 from ..deadline import Deadline, Pace
 from ..engine.containers import NO_RESTART
-from ..engine.health import ContainerFailed, check_unchanged, wait_well
+from ..engine.health import STEADY, ContainerFailed, check_unchanged, soak, wait_well
 from ..engine.inspect import Container
 from ..errors import DeliveryError, enumerate_words
 from . import testing
@@ -94,8 +94,10 @@ def _end_rehearsal(deploy: Deploy) -> None:
 
 def create(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
     """Make the new containers, which do not run yet."""
-    # One that has ended since is no reason to replace anything.
-    look_again(deploy)
+    if deploy.rehearsal:
+        # Many end right after their first answer. To find that out later would cost a gap.
+        rehearsed = [deploy.healthy[deploy.rehearsal]]
+        soak(deploy.engine.client, rehearsed, STEADY, secrets=deploy.secrets)
     _end_rehearsal(deploy)
     for name in deploy.planned.intent.create:
         unproved = f"{name}{UNPROVED}"

@@ -14,9 +14,11 @@ from ..change import OnUndo, Step, Undo
 from ..engine import health
 from ..engine.containers import NO_RESTART
 from ..engine.inspect import Container
+from ..errors import enumerate_words
 from . import staging
-from .bring_up import addresses, final
+from .bring_up import addresses, final, look_again
 from .model import UNPROVED
+from .replace import put_back
 
 if TYPE_CHECKING:
     from .deploy import Deploy
@@ -44,6 +46,7 @@ def route(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
         return
     urls = addresses(deploy)
     deploy.routed = True
+    routing.watch = partial(look_again, deploy)
     if not deploy.restores_route:
         # Undone last of what belongs to the switch, so that the candidates end empty-handed.
         last = partial(routing.drain, staging.LAST_REQUESTS)
@@ -70,6 +73,9 @@ def soak(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
 
     :raises ContainerFailed: one has failed, or the service does not answer any more.
     """
+    if back := deploy.planned.intent.back:
+        names = enumerate_words(member.name for member in back)
+        on_undo(partial(_to_proved, deploy), f"{names} serves again")
     seen = final(deploy)
     health.soak(
         deploy.engine.client,
@@ -78,6 +84,19 @@ def soak(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
         ask=lambda: _ask(deploy, seen),
         secrets=deploy.secrets,
     )
+
+
+def _to_proved(deploy: Deploy) -> None:
+    """Give the traffic back to what was proved; for one that an earlier run has sent it to."""
+    intent, routing = deploy.planned.intent, deploy.observer.routing
+    if deploy.wanted.fixed_port is not None:
+        put_back(deploy, intent.stay[0].id, intent.back)
+    if routing is not None and deploy.route:
+        engine, url_of = deploy.engine, deploy.observer.url_of
+        urls = [url_of(engine.inspect(member.id, member.name)) for member in intent.back]
+        routing.restore(lambda: [url for url in urls if url])
+    for member in intent.stay:
+        deploy.engine.stop_and_keep(member.id, deploy.stop_timeout, member.name)
 
 
 def _ask(deploy: Deploy, seen: Sequence[Container]) -> str:

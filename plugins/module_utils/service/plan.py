@@ -64,6 +64,7 @@ class Intent:
     :param stop: to be stopped and kept, or kept without the restart policy ``no``.
     :param remove: to be removed.
     :param beside: a candidate of another release, which goes on being tried.
+    :param back: who gets the traffic back if what is live, and is not proved yet, fails now.
     """
 
     stay: tuple[Member, ...] = ()
@@ -74,6 +75,7 @@ class Intent:
     stop: tuple[Member, ...] = ()
     remove: tuple[Member, ...] = ()
     beside: tuple[Member, ...] = ()
+    back: tuple[Member, ...] = ()
 
     @property
     def candidates(self) -> bool:
@@ -110,7 +112,8 @@ def decide(observed: Observed, wanted: Wanted) -> Intent:
     stopped = [member for member in own if not member.running and member.status == "exited"]
     start = tuple(stopped[:missing])
     earlier = [one for one in known if one.release != release and not one.unproved]
-    kept = set(best_first(earlier, has_traffic)[: wanted.keep_releases])
+    best = best_first(earlier, has_traffic)
+    kept = set(best[: wanted.keep_releases])
     leaving = [member for member in known if member not in stay + start]
     keep = [member for member in leaving if member.release in kept and not member.unproved]
     stop = tuple(member for member in keep if member.alive or member.restart != NO_RESTART)
@@ -127,6 +130,16 @@ def decide(observed: Observed, wanted: Wanted) -> Intent:
         stop=stop,
         remove=remove,
         beside=beside,
+        # A run that was killed in its soak has stopped nobody but who had a fixed port.
+        back=tuple(
+            member
+            for member in earlier
+            if stay
+            and not missing
+            and all(one.unproved for one in stay)
+            and member.release in best[:1]
+            and (member.running or member.fixed_port is not None)
+        ),
     )
 
 
