@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from docker import DockerClient
@@ -19,7 +18,7 @@ from tests.support.actor import actor, actor_image
 from tests.support.compose import Stage
 from tests.support.engine import remove_all
 from tests.support.haproxy import HaProxyServer, haproxy_server
-from tests.support.modules import Ended, run_module
+from tests.support.routed_service import RoutedService
 from tests.support.service import SERVICE_LABEL
 from tests.support.waiting import eventually
 
@@ -37,52 +36,6 @@ def haproxy(tmp_path: Path) -> Iterator[HaProxyServer]:
         yield server
 
 
-class Service:
-    """A service behind HAProxy."""
-
-    def __init__(
-        self, engine: DockerClient, name: str, image: str, folder: Path, haproxy: HaProxyServer
-    ) -> None:
-        self.engine = engine
-        self.name = name
-        self.folder = folder
-        self.options: dict[str, Any] = {
-            "name": name,
-            "image": image,
-            "pull": "never",
-            "container_port": 8080,
-            "bind_address": "127.0.0.1",
-            "address": "127.0.0.1",
-            "health_path": "/health",
-            "route": "demo",
-            "router": "haproxy",
-            "api_url": haproxy.url,
-            "haproxy": haproxy.options(),
-        }
-
-    def run(self, version: str = "", **more: Any) -> Ended:
-        environment = {"VERSION": version, **more.pop("environment", {})}
-        options = {**self.options, "environment": environment, **more}
-        ended = run_module(self.folder, "service_deploy", options)
-        assert ended.code == 0, ended.output
-        return ended
-
-    def found(self) -> dict[str, tuple[str, str]]:
-        """The status and the restart policy of each version."""
-        found = {}
-        label = {"label": f"{SERVICE_LABEL}={self.name}"}
-        for one in self.engine.containers.list(all=True, filters=label, ignore_removed=True):
-            environment = dict(entry.partition("=")[::2] for entry in one.attrs["Config"]["Env"])
-            policy = one.attrs["HostConfig"]["RestartPolicy"]["Name"]
-            found[environment["VERSION"]] = (str(one.status), policy or "no")
-        return found
-
-    def remove(self) -> None:
-        label = {"label": f"{SERVICE_LABEL}={self.name}"}
-        for one in self.engine.containers.list(all=True, filters=label, ignore_removed=True):
-            one.remove(force=True, v=True)
-
-
 @pytest.fixture
 def service(
     engine: DockerClient,
@@ -90,14 +43,14 @@ def service(
     image: str,
     haproxy: HaProxyServer,
     request: pytest.FixtureRequest,
-) -> Iterator[Service]:
+) -> Iterator[RoutedService]:
     name = f"{prefix}-{abs(hash(request.node.name)) % 10**6}"
-    found = Service(engine, name, image, request.getfixturevalue("tmp_path"), haproxy)
+    found = RoutedService(engine, name, image, request.getfixturevalue("tmp_path"), haproxy)
     yield found
     found.remove()
 
 
-def test_a_kept_release(service: Service) -> None:
+def test_a_kept_release(service: RoutedService) -> None:
     service.run("v1")
     service.run("v2")
     assert service.found() == {"v1": ("exited", "no"), "v2": ("running", OWN)}
@@ -105,7 +58,7 @@ def test_a_kept_release(service: Service) -> None:
     assert service.found() == {"v1": ("running", OWN), "v2": ("exited", "no")}
 
 
-def test_a_release_that_was_crash_looping_when_it_was_replaced(service: Service) -> None:
+def test_a_release_that_was_crash_looping_when_it_was_replaced(service: RoutedService) -> None:
     service.run("v1", environment={"CRASH": "started:4"}, soak=0)
     name = next(iter(service.found()))
 
@@ -121,7 +74,7 @@ def test_a_release_that_was_crash_looping_when_it_was_replaced(service: Service)
     assert set(found.values()) <= {("exited", "no")}
 
 
-def test_a_candidate_until_it_is_live(service: Service) -> None:
+def test_a_candidate_until_it_is_live(service: RoutedService) -> None:
     service.run("v1")
     service.run("v2", state="staged")
     assert service.found() == {"v1": ("running", OWN), "v2": ("running", "no")}

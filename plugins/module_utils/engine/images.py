@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any
 
-from ..deadline import Deadline
+from ..deadline import Deadline, Pace, wait_for
 from ..errors import DeliveryError, TimeoutExceeded
-from .errors import EngineAway, EngineError, Missing, engine_errors, meaning, refusals
+from .errors import EngineError, Missing, engine_errors, meaning, refusals
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # The engine's own words for a reference; it is strict, so this need not be.
+PULL_PACE = Pace(interval=0.2)
 REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,400}")
 
 
@@ -104,34 +106,48 @@ class Images:
         return True
 
     def pull(self, name: str, deadline: Deadline) -> None:
-        """Pull an image by its digest; an engine ends a pull whose caller goes away.
+        """Pull an image by its digest.
+
+        The SDK waits for a pull as long as it takes. So it runs in a thread that nobody waits for
+        at the end: an engine ends a pull whose caller is gone.
 
         :raises Refused: the registry or the engine's disk would not have it.
         :raises TimeoutExceeded: the deadline passed.
         """
-        api, usual = self.client.api, self.client.api.timeout
-        late = TimeoutExceeded(
-            f"pulling {name} took longer than {deadline.seconds:.0f} s",
-            next_step="Check how the engine reaches the registry, or give a longer pull_timeout.",
-        )
+        ended: list[Exception | None] = []
+
+        def run() -> None:
+            try:
+                self._pull(name)
+            except Exception as error:
+                ended.append(error)
+            else:
+                ended.append(None)
+
+        Thread(target=run, daemon=True).start()
         try:
-            with refusals(f"pull {name}"):
-                auth = dict(self.auth) if self.auth else None
-                # A registry that falls silent is noticed by the time that a read may take.
-                api.timeout = max(1.0, deadline.remaining)
-                lines = api.pull(name, stream=True, decode=True, auth_config=auth)
-                # The engine answers 200 before it begins, and says in the stream what went wrong.
-                for line in lines:
-                    if line.get("error"):
-                        raise meaning(EngineError(f"could not pull {name}: {line['error']}"))
-                    if deadline.passed:
-                        raise late
-        except EngineAway as error:
-            if deadline.passed:
-                raise late from error
-            raise
-        finally:
-            api.timeout = usual
+            wait_for(
+                lambda: True if ended else None,
+                deadline=deadline.within(deadline.remaining),
+                pace=PULL_PACE,
+                what="the pull",
+            )
+        except TimeoutExceeded as error:
+            raise TimeoutExceeded(
+                f"pulling {name} took longer than {deadline.seconds:.0f} s",
+                next_step="Check how the engine reaches the registry, or give a longer "
+                "pull_timeout.",
+            ) from error
+        if ended[0] is not None:
+            raise ended[0]
+
+    def _pull(self, name: str) -> None:
+        with refusals(f"pull {name}"):
+            auth = dict(self.auth) if self.auth else None
+            # The engine answers 200 before it begins, and says in the stream what went wrong.
+            for line in self.client.api.pull(name, stream=True, decode=True, auth_config=auth):
+                if line.get("error"):
+                    raise meaning(EngineError(f"could not pull {name}: {line['error']}"))
 
     def forget(self, name: str) -> str:
         """Remove the engine's reference to an image; what else uses it keeps it.

@@ -1,0 +1,160 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A release is watched with the traffic: it is called proved only then, and undone until then."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docker import DockerClient
+
+from tests.support.actor import actor_image, version_at
+from tests.support.haproxy import HaProxyServer, haproxy_server
+from tests.support.modules import RunningModule
+from tests.support.routed_service import RoutedService, policy_of
+from tests.support.router_daemon import free_port
+from tests.support.waiting import eventually
+
+OWN, KEPT = "unless-stopped", ("exited", "no")
+LIVE = ("running", OWN)
+PATIENCE = 120.0
+# Longer than a test takes.
+LONG = 300.0
+
+
+@pytest.fixture(scope="module")
+def haproxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HaProxyServer]:
+    with haproxy_server(tmp_path_factory.mktemp("haproxy")) as server:
+        yield server
+
+
+@pytest.fixture
+def service(
+    engine: DockerClient,
+    prefix: str,
+    haproxy: HaProxyServer,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> Iterator[RoutedService]:
+    name = f"{prefix}-{abs(hash(request.node.name)) % 10**6}"
+    found = RoutedService(engine, name, actor_image(), tmp_path, haproxy)
+    yield found
+    found.run(state="absent")
+    found.remove()
+
+
+def names(service: RoutedService, version: str) -> list[str]:
+    return [str(one.name) for one in service.containers(version)]
+
+
+def in_its_soak(service: RoutedService, running: RunningModule, version: str) -> None:
+    """Wait until that version has the traffic while its deploy goes on."""
+    eventually(lambda: service.version() == version, f"{version} has the traffic", PATIENCE)
+    assert running.process.poll() is None
+
+
+def test_one_that_ends_while_it_is_watched(service: RoutedService) -> None:
+    service.run("v1")
+    (old,) = service.containers("v1")
+    failed = service.fail("v2", environment={"CRASH": "traffic:1"}, prove_path="/1", soak=LONG)
+    assert failed["kind"] == "container"
+    assert "exit code 3" in failed["msg"] and "somebody" not in failed["msg"]
+    assert any("v2 crashes" in line for line in failed["log"])
+    assert str(old.name) in failed["state"]
+    assert service.version() == "v1"
+    assert service.found() == {"v1": LIVE}
+    assert [one.id for one in service.containers()] == [old.id]
+
+
+def test_a_signal_while_it_is_watched(service: RoutedService) -> None:
+    service.run("v1")
+    with service.start("v2", soak=LONG) as running:
+        in_its_soak(service, running, "v2")
+        running.process.send_signal(signal.SIGTERM)
+        ended = running.end()
+    assert ended.result["kind"] == "interrupted", ended.output
+    assert service.version() == "v1" and service.found() == {"v1": LIVE}
+
+
+def killed_in_its_soak(service: RoutedService, version: str) -> None:
+    with service.start(version, soak=LONG) as running:
+        in_its_soak(service, running, version)
+        running.process.kill()
+        running.process.wait()
+
+
+def test_what_was_killed_in_its_soak_is_watched_again(service: RoutedService) -> None:
+    service.run("v1")
+    killed_in_its_soak(service, "v2")
+    (name,) = names(service, "v2")
+    assert name.endswith(".candidate")
+    assert service.found() == {"v1": LIVE, "v2": LIVE}
+    # It fails the second time, and who was proved has the traffic again.
+    (watched,) = service.containers("v2")
+    with service.start("v2", soak=LONG, prove_path="/verify") as running:
+        asked = b"was asked for /verify"
+        eventually(lambda: asked in watched.logs(), "the second run to watch it", PATIENCE)
+        watched.kill()
+        ended = running.end()
+    assert ended.result["kind"] == "container", ended.output
+    assert "exit code 137" in ended.result["msg"]
+    assert service.version() == "v1"
+    assert service.found()["v2"] == KEPT
+    again = service.run("v2")
+    assert again.result["changed"]
+    assert service.found() == {"v1": KEPT, "v2": LIVE}
+    assert not names(service, "v2")[0].endswith(".candidate")
+    assert not service.run("v2").result["changed"]
+
+
+def test_a_fixed_port_without_a_router(service: RoutedService) -> None:
+    port = free_port()
+    service.url = f"http://127.0.0.1:{port}"
+    service.options.update(
+        published_port=port, router=None, api_url=None, haproxy=None, route=None, rehearse=False
+    )
+    service.run("v1")
+    failed = service.fail("v2", environment={"CRASH": "started:3"}, soak=LONG)
+    assert "exit code 3" in failed["msg"]
+    assert f"serves port {port} again" in failed["state"]
+    assert version_at(port) == "v1" and service.found() == {"v1": LIVE}
+    killed_in_its_soak(service, "v2")
+    assert service.found() == {"v1": KEPT, "v2": LIVE}
+    service.run("v2")
+    assert service.found() == {"v1": KEPT, "v2": LIVE}
+    assert not names(service, "v2")[0].endswith(".candidate")
+
+
+def test_back_from_one_that_crashes_again_and_again(service: RoutedService) -> None:
+    service.run("v1")
+    service.run("v2", environment={"CRASH": "traffic:1"}, soak=0)
+    eventually(lambda: not service.version(), "v2 to crash", PATIENCE)
+    eventually(lambda: restarts(service, "v2") > 1, "the engine to start it again", PATIENCE)
+    back = service.run(state="rolled_back")
+    assert back.result["changed"]
+    assert service.version() == "v1"
+    assert service.found() == {"v1": LIVE, "v2": KEPT}
+    assert not service.run(state="rolled_back").result["changed"]
+    # Neither is it kept instead of the good one.
+    service.run("v3")
+    assert service.found() == {"v1": KEPT, "v3": LIVE}
+
+
+def restarts(service: RoutedService, version: str) -> int:
+    return sum(int(one.attrs["RestartCount"]) for one in service.containers(version))
+
+
+def test_a_promotion_that_fails_in_its_soak(service: RoutedService) -> None:
+    service.run("v1")
+    crashing: dict[str, Any] = {"environment": {"CRASH": "traffic:1"}}
+    service.run("v2", state="staged", **crashing)
+    failed = service.fail(state="promoted", soak=LONG)
+    assert "exit code 3" in failed["msg"]
+    assert service.version() == "v1"
+    (candidate,) = service.containers("v2")
+    assert str(candidate.name).endswith(".candidate") and policy_of(candidate) == "no"
