@@ -13,6 +13,7 @@ from dataclasses import replace as changed
 from typing import Any
 
 from ..change import OnUndo, Step
+from ..engine.health import ContainerFailed
 from ..engine.inspect import Container
 from ..errors import DeliveryError, Interrupted, enumerate_words
 from ..routers.canary import Candidate
@@ -109,7 +110,7 @@ class Deploy:
             on_undo(lambda: None, self._as_before())
         try:
             self._steps[step.action](self, step, on_undo)
-        except Interrupted:
+        except (Interrupted, ContainerFailed):
             raise
         except DeliveryError as error:
             reason = bring_up.blame(self, error)

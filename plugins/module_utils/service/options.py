@@ -177,9 +177,8 @@ def wanted_of(params: Mapping[str, Any], address: str) -> Wanted:
     check_least(params, "instances", 1)
     check_least(params, "keep_releases", 0)
     check_least(params, "stop_timeout", 0)
-    check_least(params, "soak", 0)
-    times = ("pull_timeout", "health_timeout", "test_timeout", "prove_timeout", "drain_timeout")
-    check_seconds(params, times)
+    times = ("health_timeout", "test_timeout", "prove_timeout", "drain_timeout", "soak")
+    check_seconds(params, ("pull_timeout", *times))
     check_paths(params, ("health_path", "prove_path"))
     state = params["state"]
     if state in CANARY_STATES:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..change import OnUndo, Step
 from ..deadline import Pace
+from ..engine.containers import NO_RESTART
 from ..engine.parallel import patiently
 from ..errors import DeliveryError, enumerate_words
 from .bring_up import wait
@@ -36,15 +37,18 @@ def replace(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
     ]
     asked: list[Member] = []
     _note(deploy, coming, holders, asked, on_undo)
+    # Nothing lies in the gap but what must: a stop, a start, and the wait.
+    engine.make_live(coming)
     began = deploy.clock()
     for member in holders:
         asked.append(member)
-        engine.stop_and_keep(member.id, deploy.stop_timeout, member.name)
-    engine.make_live(coming)
+        engine.stop(member.id, deploy.stop_timeout, member.name)
     engine.start(coming, step.detail["name"])
     wait(deploy, [coming], FAST)
     if holders:
         deploy.downtime = round(deploy.clock() - began, 3)
+    for member in holders:
+        engine.set_restart(member.id, NO_RESTART, member.name)
 
 
 def _note(
@@ -69,10 +73,16 @@ def put_back(deploy: Deploy, coming: str, asked: Sequence[Member]) -> None:
     """Stop the new one, start those again that were asked to stop, and see them healthy."""
     engine, grace = deploy.engine, deploy.stop_timeout
     with suppress(DeliveryError):
-        patiently(engine.stop_and_keep, coming, grace)
+        patiently(engine.stop, coming, grace)
     for member in asked:
-        restart = member.live_restart
-        patiently(engine.start_again, member.id, grace, member.name, restart=restart)
+        patiently(engine.start_again, member.id, grace, member.name)
     # One that was failing before may be so again.
-    if healthy := [member.id for member in asked if member.well]:
-        wait(deploy, healthy, FAST, new=False)
+    restored = [member.id for member in asked if not member.failing]
+    try:
+        if restored:
+            wait(deploy, restored, FAST, new=False)
+    finally:
+        for member in asked:
+            patiently(engine.make_live, member.id)
+        with suppress(DeliveryError):
+            patiently(engine.set_restart, coming, NO_RESTART)

@@ -97,6 +97,10 @@ def standing(*found: Instance, at: tuple[int, ...] | None = (), **more: object) 
             standing(one(1), spare(wanted=2), at=(1,)),
             [steps.CREATE, steps.HEALTH, steps.APPROVE, steps.ROUTE],
         ),
+        # Whoever is live runs after a reboot, and a repair does not prove what a deploy did not.
+        (standing(one(1, live_restart="always"), spare(), at=(1,)), [steps.POLICY]),
+        (standing(one(1, name=f"demo-b-1{UNPROVED}"), spare(), at=(1,)), []),
+        (standing(one(1, name=f"demo-b-1{UNPROVED}", fixed=True), spare(), at=None), []),
         # To take one away that is too many is a deploy's affair.
         (standing(one(1), one(2), spare(), at=(1, 2)), []),
         (standing(one(1), spare("a"), at=(1,)), [steps.KEEP]),
@@ -108,7 +112,7 @@ def standing(*found: Instance, at: tuple[int, ...] | None = (), **more: object) 
 def test_plans(seen: Standing, actions: list[str]) -> None:
     planned = plan(seen)
     assert [step.action for step in planned.steps] == actions
-    nothing_wrong = not actions or actions == [steps.KEEP]
+    nothing_wrong = actions in ([], [steps.KEEP], [steps.POLICY])
     assert nothing_wrong == (not planned.findings), planned.findings
 
 
@@ -128,6 +132,12 @@ def test_plans(seen: Standing, actions: list[str]) -> None:
 )
 def test_what_should_stand_is_read_from_what_there_is(seen: Standing, release: str) -> None:
     assert live_release(seen) == release
+
+
+def test_what_is_made_like_one_that_was_not_proved_is_not_proved_either() -> None:
+    seen = standing(one(1, ILL, name=f"demo-b-1{UNPROVED}"), at=(1,))
+    assert plan(seen).intent.create == (f"demo-b-2{UNPROVED}",)
+    assert plan(standing(one(1, ILL), at=(1,))).intent.create == ("demo-b-2",)
 
 
 def test_as_many_as_there_were_and_not_as_a_failed_repair_left() -> None:

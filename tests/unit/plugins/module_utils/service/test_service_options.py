@@ -82,6 +82,8 @@ def test_what_is_no_reference(text: str) -> None:
         {"published_port": 80, "instances": 2},
         {"health_timeout": float("inf")},
         {"health_timeout": float("nan")},
+        {"soak": -1.0},
+        {"soak": float("nan")},
         {"health_path": "health"},
         {"networks": ["host"]},
         {"memory": "much"},

@@ -138,6 +138,22 @@ def test_what_was_proved_is_kept_and_not_what_failed_in_its_soak(
     assert having == {release("a").id, release("c").id} if soaks else having
 
 
+@pytest.mark.parametrize(("routed", "port"), [(True, None), (True, PORT), (False, PORT)])
+def test_who_was_proved_gets_the_traffic_back_from_what_was_killed_in_its_soak(
+    routed: bool, port: int | None
+) -> None:
+    world = World(routed)
+    what = wanted(port=port)
+    world.deploy("a", what)
+    up = [step.action for step in world.plan("b", what).steps]
+    world.deploy("b", what, up.index(steps.SOAK) + 1)
+    planned = world.plan("b", what)
+    assert [step.action for step in planned.steps] == [steps.HEALTH, steps.SOAK, steps.APPROVE]
+    assert [one.release for one in planned.intent.back] == [release("a").id]
+    world.deploy("b", what)
+    assert not world.plan("b", what).intent.back
+
+
 @given(histories, st.booleans(), st.sampled_from([None, PORT]))
 def test_nothing_is_left_of_what_is_removed(
     history: list[tuple[str, object, int, int]], routed: bool, port: int | None
