@@ -69,8 +69,8 @@ class RoutedService:
 
     def containers(self, version: str = "") -> list[Container]:
         """All containers, or those of a version."""
-        label = {"label": f"{SERVICE_LABEL}={self.name}"}
-        every = self.engine.containers.list(all=True, filters=label, ignore_removed=True)
+        label = f"{SERVICE_LABEL}={self.name}"
+        every = self.engine.containers.list(all=True, filters={"label": label}, ignore_removed=True)
         return [one for one in every if not version or version_of(one) == version]
 
     def found(self) -> dict[str, tuple[str, str]]:
@@ -91,4 +91,4 @@ def version_of(container: Container) -> str:
 
 def policy_of(container: Container) -> str:
     """The restart policy of a container."""
-    return container.attrs["HostConfig"]["RestartPolicy"]["Name"] or "no"
+    return str(container.attrs["HostConfig"]["RestartPolicy"]["Name"] or "no")
