@@ -98,6 +98,11 @@ def ignore_signals() -> None:
         handler.ignoring = True
 
 
+def forget_handlers() -> None:
+    """Forget a parent's handlers, in a process that was forked: they are not in force there."""
+    _signals.clear()
+
+
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Hold a signal back until the block is left.

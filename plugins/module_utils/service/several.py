@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DeliveryError, Interrupted, as_delivery_error, join_sentences
-from ..signals import ignore_signals, signals_as_errors, sleep, uninterrupted
+from ..signals import forget_handlers, ignore_signals, signals_as_errors, sleep, uninterrupted
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -130,6 +130,8 @@ def _child(deploy: Deploys, params: Params, answers: Connection, parent: int) ->
         sleep(0)
     except Interrupted:
         return
+    # The deploy handles its signals itself, as one that is not a part of another's work.
+    forget_handlers()
     # A parent that is killed cannot tell anybody to end.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() == parent:
