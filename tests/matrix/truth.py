@@ -57,7 +57,7 @@ def faults_of_message(result: Mapping[str, Any], logged: str) -> list[str]:
         found.append("no lines of its log")
     if "exit code 0" in text:
         found.append("'exit code 0' of one that crashed with 3")
-    elif "exit code 3" not in text:
+    elif "exit code 3" not in text and "restarted" not in text:
         found.append("the exit code is not said")
     if re.search("somebody else|who else", text + str(result.get("next_step"))):
         found.append("blames somebody else")
