@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,9 @@ import requests
 from tests.matrix.cells import DEMO, HAPROXY, NGINX
 from tests.support.haproxy import haproxy_server
 from tests.support.nginx import nginx_server
-from tests.support.proxy import start_proxy
+from tests.support.proxy import Proxy, start_proxy
 from tests.support.router_flows import send_to
+from tests.support.waiting import eventually
 
 PATIENCE = 30.0
 
@@ -82,9 +83,20 @@ def open_fronts(folder: Path, routes: list[str]) -> Iterator[dict[tuple[str, str
                 proxy.url,
                 None,
                 {},
-                partial(proxy.api, "DELETE", f"/{route}"),
+                partial(_forget_at_proxy, proxy, route),
             )
         yield fronts
+
+
+def _forget_at_proxy(proxy: Proxy, route: str) -> None:
+    """Remove a service; its file is synced, which takes long while images are built besides."""
+
+    def removed() -> bool:
+        with suppress(requests.Timeout):
+            return proxy.api("DELETE", f"/{route}").status_code in (200, 404)
+        return False
+
+    eventually(removed, f"the demo proxy forgets {route}", 6 * PATIENCE)
 
 
 def _forget(router: Callable[[], Any], route: str) -> None:

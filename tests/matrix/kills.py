@@ -13,7 +13,7 @@ import re
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle, product
+from itertools import cycle, islice, product
 
 from tests.matrix.cells import FLOWS, ROUTERS, WITH_A_GAP
 
@@ -129,7 +129,12 @@ def kills(by_flow: Mapping[str, Sequence[Moment]]) -> list[Kill]:
     """Return all cells; the routers take turns."""
     cells: list[Kill] = []
     for flow, found in by_flow.items():
-        routers = cycle(ROUTERS)
-        for moment, number, target in product(found, SIGNALS, TARGETS):
-            cells.append(Kill(flow, moment, number, target, next(routers)))
+        for turn, moment in enumerate(found):
+            combinations = list(product(SIGNALS, TARGETS))
+            # Another router for the same signal at the next moment.
+            routers = islice(cycle(ROUTERS), turn, turn + len(combinations))
+            cells += [
+                Kill(flow, moment, number, target, router)
+                for (number, target), router in zip(combinations, routers, strict=True)
+            ]
     return cells
