@@ -70,7 +70,7 @@ class Actor(Service):
         inside = str(writer.get_extra_info("peername")[0]).startswith("127.")
         if self.moment == "checked" and path == "/health" and inside:
             self.later(self.number, f"{self.number} s after its first health check")
-        if path != f"/{self.moment}" or (path == "/health" and inside):
+        if not self.moment or path != f"/{self.moment}" or (path == "/health" and inside):
             return
         self.count += 1
         if self.count >= self.number:
