@@ -147,6 +147,9 @@ class Shape:
     def options(self, module: str) -> dict[str, Any]:
         """The module's options."""
         options: dict[str, Any] = {"project_src": str(self.folder), "project_name": self.name}
+        if module == OURS:
+            # Theirs does not watch what it has started.
+            options["soak"] = 0
         if module == THEIRS:
             options |= {"recreate": "always", "build": "policy", "wait": True}
         return options
@@ -271,6 +274,7 @@ def rolled(folder: Path, image: str, seconds: float) -> tuple[int, int, bool]:
             "project_src": str(folder),
             "project_name": name,
             "strategy": "rolling",
+            "soak": 0,  # it costs no request, only time
             "router": {"api_url": proxy, "services": entrances},
         }
         try:

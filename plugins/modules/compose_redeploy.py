@@ -15,9 +15,16 @@ description:
     replaced. No other container is touched.
   - New containers are created beside the former ones before these are stopped, so a service is down
     from the stop of the one to the start of the other, and no longer. The former containers are
-    removed once all is well. Where anything fails, or the task is interrupted, the very same former
-    containers serve again, and their images have their names back.
-  - After a run that was killed, the next one brings the project to what is wanted.
+    removed once the new ones have been watched for O(soak) seconds. If anything fails, or the task
+    is interrupted, the very same former containers serve again, the router sends its traffic to
+    them, and their images have their names back.
+  - Ports of the host and container names may move between services. Whoever has them is stopped
+    before the one that needs them is started. If a service that stays, another project or another
+    program has them, the module fails before it changes anything.
+  - Containers that are not live have the restart policy V(no), so the engine does not start them
+    after a reboot. They get the policy of the compose files right before they have traffic.
+  - After a run that was killed, the next one brings the project to what is wanted, and watches what
+    the killed one had not watched to its end.
   - What is wanted is read by C(docker compose config), what stands from the engine. A later
     C(docker compose up) finds nothing to do, but for services with C(container_name), or with
     anonymous volumes that they took over.
@@ -119,10 +126,12 @@ options:
       - V(recreate) stops a former container, starts the new one at once, and removes the former one
         when all are well. It is down meanwhile, for RV(downtime_seconds).
       - V(rolling) goes in lock-step. One new container is up, healthy and has its share of the
-        traffic before one former container loses its own, ends its requests and is stopped.
+        traffic before one former container loses its own, ends its requests and is stopped. The
+        last one is stopped after O(soak).
       - V(blue_green) brings up a second project beside the first, named C(-blue) or C(-green),
-        switches the router, and keeps the first one stopped. Which one is live is asked of the
-        router.
+        switches the router, and after O(soak) stops the first one and keeps it. Which one is live
+        is asked of the router. To start the kept one by hand, give its containers their restart
+        policy back with C(docker update --restart).
       - With V(rolling) and V(blue_green) no service may have a C(container_name) or a fixed host
         port.
     type: str
@@ -145,11 +154,30 @@ options:
     type: str
     choices: [always, missing, never]
     default: missing
+  build_timeout:
+    description:
+      - The seconds that all builds together may take. A build that takes longer is ended.
+    type: float
+    default: 3600
+  pull_timeout:
+    description:
+      - The seconds that all pulls together may take. A pull that takes longer is ended.
+    type: float
+    default: 1800
   wait_timeout:
     description:
       - The seconds that containers may take until they are well, for each step.
     type: float
     default: 300
+  soak:
+    description:
+      - The seconds that new containers are watched once they have the traffic, before the former
+        ones are stopped or removed. A container that exits, is restarted, becomes unhealthy, or no
+        longer answers through O(router), is a failure. Then the former containers serve again.
+      - With O(strategy=recreate) the former containers are stopped meanwhile, but not yet removed.
+      - Services that end once they have done their work are not watched. V(0) watches none.
+    type: float
+    default: 10
   keep_releases:
     description:
       - How many former projects O(strategy=blue_green) keeps stopped. With two colours that is one
@@ -216,6 +244,14 @@ options:
           - A network in which the router reaches containers at their own addresses. Published ports
             are not needed then.
         type: str
+      peers:
+        description:
+          - Other hosts that serve the same routes. Their addresses stay on the routes. The module
+            fails before it changes anything if a route leads to a host that is neither
+            O(router.address) nor one of these. Not checked with O(router.network).
+        type: list
+        elements: str
+        default: []
       health_path:
         description:
           - A path that each new container must answer before it gets traffic; none is asked for
@@ -361,7 +397,7 @@ steps:
 
 
 from ..module_utils.compose.options import ROUTER_OPTIONS, ROUTER_SPECS
-from ..module_utils.compose.session import redeploy
+from ..module_utils.compose.run import redeploy
 from ..module_utils.engine.client import DOCKER_IMPORT_ERROR
 from ..module_utils.engine.options import ENGINE_OPTIONS, REQUIRED_TOGETHER
 from ..module_utils.wiring import changing_module, end_with, require_library, require_requests
@@ -397,7 +433,10 @@ def main() -> None:
                 "choices": ["always", "missing", "never"],
                 "default": "missing",
             },
+            "build_timeout": {"type": "float", "default": 3600.0},
+            "pull_timeout": {"type": "float", "default": 1800.0},
             "wait_timeout": {"type": "float", "default": 300.0},
+            "soak": {"type": "float", "default": 10.0},
             "keep_releases": {"type": "int", "choices": [0, 1], "default": 1},
             "router": {"type": "dict", "options": ROUTER_OPTIONS},
             **ROUTER_SPECS,

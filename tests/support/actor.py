@@ -19,7 +19,13 @@ ASK = (
     "exec 3<>/dev/tcp/127.0.0.1/8080; printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3; "
     'read -r -t 5 _version status _reason <&3; [ "$$status" = 200 ]'
 )
-CHECK = {"test": ["CMD", "bash", "-c", ASK], "interval": "1s", "timeout": "5s", "retries": 3}
+CHECK = {
+    "test": ["CMD", "bash", "-c", ASK],
+    "interval": "1s",
+    "timeout": "5s",
+    "retries": 3,
+    "start_period": "10s",
+}
 
 
 def actor_image() -> str:

@@ -80,6 +80,8 @@ class Stage:
             "project_src": str(self.folder),
             "project_name": self.name,
             "wait_timeout": 90,
+            # Long enough to look twice; tests of the soak itself set their own.
+            "soak": 0.5,
             **self.options,
             **options,
         }

@@ -56,6 +56,8 @@ class Stack:
             "portal_docker_portal_args": ["--rate=0"],
             "portal_compose_project": self.prefix,
             "portal_compose_health_interval": HEALTH_SECONDS,
+            # Tests of the soak are those of compose_redeploy.
+            "portal_compose_soak": 0.5,
             "portal_blue_green_service": self.prefix,
             "portal_blue_green_probe": False,
             **self.settings,

@@ -6,18 +6,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from ..change import OnUndo, Step
-from ..engine.inspect import inspect
+from ..deadline import Deadline
+from ..engine.containers import NO_RESTART
+from ..engine.health import MOST_RESTARTS, check_unchanged, soak
+from ..engine.inspect import CREATED, EXITED, Container, inspect
 from ..engine.parallel import patiently
-from ..errors import DeliveryError
-from .colours import CLEAR, SWITCH, UP, Move, Standing, plan
+from ..errors import DeliveryError, Interrupted
+from .colours import CLEAR, POLICY, SOAK, SWITCH, UP, Move, Standing, plan
 from .containers import Containers
 from .engine_state import Instance, instances
 from .networks import remove_networks
-from .redeploy import NotReached
+from .plan import check_routed
+from .reached import NotReached
 from .routing import ProjectRouting
 
 
@@ -34,10 +39,9 @@ def look(
     """
     client = containers.client
     found = {project: instances(client, project) for project in projects}
-    routings = {service: routing.of(service) for service in routing.entrances}
     routes = {
-        service: (one.observe() or ()) if remember else one.look().urls
-        for service, one in routings.items()
+        service: (routing.of(service).observe() or ()) if remember else routing.look(service)
+        for service in routing.entrances
     }
     reached: dict[str, str] = {}
     for project, services in found.items():
@@ -60,6 +64,8 @@ class BlueGreenChange:
         self.routing = routing
         self.standing = standing
         self.move = move
+        # As they were seen when they were found healthy.
+        self.healthy: list[Container] = []
         self.left: list[str] = []
 
     def observe(self) -> Standing:
@@ -67,7 +73,11 @@ class BlueGreenChange:
         return self.standing
 
     def plan(self, observed: Standing) -> Sequence[Step]:
-        """Return the steps."""
+        """Return the steps.
+
+        :raises DeliveryError: a service that has traffic is to have no container.
+        """
+        check_routed(self.containers.project.services, self.move.routed)
         return plan(observed, self.move)
 
     def describe(self, observed: Standing) -> str:
@@ -99,12 +109,19 @@ class BlueGreenChange:
 
     def apply(self, step: Step, on_undo: OnUndo) -> None:
         """Run one step."""
-        if step.action == CLEAR:
-            self._remove(self.move.target)
-        elif step.action == UP:
-            self._up(on_undo)
-        elif step.action == SWITCH:
-            self._switch(step.detail["service"], on_undo)
+        act: Callable[[Mapping[str, Any], OnUndo], None] | None = {
+            CLEAR: self._clear,
+            UP: self._up,
+            POLICY: self._policy,
+            SWITCH: self._switch,
+            SOAK: self._soak,
+        }.get(step.action)
+        # Former projects are stopped once nothing can fail any more: see clean_up.
+        if act is not None:
+            act(step.detail, on_undo)
+
+    def _clear(self, _detail: Mapping[str, Any], _on_undo: OnUndo) -> None:
+        self._remove(self.move.target)
 
     def _remove(self, project: str) -> None:
         for ones in patiently(instances, self.containers.client, project).values():
@@ -112,61 +129,130 @@ class BlueGreenChange:
                 patiently(self.containers.remove, one.id)
         patiently(remove_networks, self.containers.client, project)
 
-    def _up(self, on_undo: OnUndo) -> None:
-        containers, project = self.containers, self.containers.project
-        on_undo(lambda: self._remove(project.name), f"{project.name} was removed")
-        try:
-            containers.compose.run(
-                project.model,
-                *("up", "--detach", "--no-build", "--pull", "never", *sorted(project.services)),
-                doing=f"bring up {project.name}",
-                timeout=containers.wait_timeout,
-            )
-        except DeliveryError:
-            # What a container itself says of its end tells more than that compose awaited it.
-            self._wait(only_ended=True)
-            raise
-        for service, ones in self._wait().items():
-            if service in self.routing.entrances:
-                for one in ones:
-                    self.routing.check(service, inspect(containers.client, one.id))
+    def _up(self, _detail: Mapping[str, Any], on_undo: OnUndo) -> None:
+        name, client = self.containers.project.name, self.containers.client
+        on_undo(lambda: self._remove(name), f"{name} was removed")
+        deadline = Deadline(self.containers.wait_timeout)
+        self._compose_up("--no-start", deadline)
+        for one in self._target():
+            self.containers.set_restart(one.id, NO_RESTART, one.name)
+        for left in reversed(range(MOST_RESTARTS)):
+            try:
+                self._compose_up("--detach", deadline)
+                break
+            except DeliveryError:
+                if not left or not self._only_restarts():
+                    # What a container itself says of its end tells more than compose does.
+                    self._wait([one for one in self._target() if _has_failed(one)])
+                    raise
+        self._wait(self._target())
+        for one in self._target():
+            if one.service in self.routing.entrances:
+                self.routing.check(one.service, inspect(client, one.id))
 
-    def _wait(self, only_ended: bool = False) -> Mapping[str, Sequence[Instance]]:
-        """Wait until all are well.
+    def _compose_up(self, how: str, deadline: Deadline) -> None:
+        project = self.containers.project
+        self.containers.compose.run(
+            project.model,
+            *("up", how, "--no-build", "--pull", "never", *sorted(project.services)),
+            doing=f"bring up {project.name}",
+            limit=self.containers.limit(deadline.remaining),
+        )
 
-        :param only_ended: ask only those that have ended or are ill.
+    def _target(self) -> list[Instance]:
+        found = instances(self.containers.client, self.move.target)
+        return [one for ones in found.values() for one in ones]
+
+    def _only_restarts(self) -> bool:
+        """Tell whether those that failed have ended, and will be restarted once they are live.
+
+        Some end until what they need is there. Compose gives up for those that await them.
+        """
+        failed = [one for one in self._target() if _has_failed(one)]
+        return bool(failed) and all(
+            one.container.status == EXITED and self.move.lacks_restart(one) for one in failed
+        )
+
+    def _wait(self, ones: Sequence[Instance]) -> None:
+        """Wait until these are healthy.
+
         :raises DeliveryError: one is not.
         """
-        containers = self.containers
-        found = instances(containers.client, containers.project.name)
-        ends, ids = [], []
-        for name, ones in found.items():
-            service = containers.project.services.get(name)
-            for one in ones:
-                ill = not one.container.running or one.container.health == "unhealthy"
-                if only_ended and (not ill or one.container.status == "created"):
-                    continue
-                ids.append(one.id)
-                if service is not None and service.ends:
-                    ends.append(one.id)
-        containers.wait(ids, ends=ends)
-        return found
+        services = self.containers.project.services
+        ends = {one.id for one in ones if one.service in services and services[one.service].ends}
+        seen = self.containers.wait(
+            [one.id for one in ones],
+            ends=ends,
+            restarting={one.id for one in ones if self.move.lacks_restart(one)} - ends,
+        )
+        self.healthy = [one for one in seen if one.id not in ends]
 
-    def _addresses(self, service: str) -> list[str]:
-        found = instances(self.containers.client, self.move.target).get(service, ())
-        return [self.routing.url(service, one.container) for one in found]
+    def _policy(self, _detail: Mapping[str, Any], _on_undo: OnUndo) -> None:
+        self._check_unchanged()
+        for one in self._target():
+            if self.move.lacks_restart(one):
+                self.containers.set_restart(one.id, self.move.restart[one.service], one.name)
 
-    def _switch(self, service: str, on_undo: OnUndo) -> None:
+    def _check_unchanged(self) -> None:
+        check_unchanged(self.containers.client, self.healthy)
+
+    def _switch(self, detail: Mapping[str, Any], on_undo: OnUndo) -> None:
+        service = detail["service"]
+        self._check_unchanged()
+        ones = [one for one in self._target() if one.service == service]
+        urls = self.routing.urls(service, [one.container for one in ones])
         # Noted first, so undone last: requests that went to the candidate are answered before it
         # is removed.
         on_undo(partial(self.routing.drain, service), "its last requests were waited for")
-        self.routing.of(service).switch(self._addresses(service), on_undo)
+        try:
+            self.routing.of(service).switch(urls, on_undo)
+        except Interrupted:
+            raise
+        except DeliveryError:
+            # One that has exited meanwhile explains more than what the router says of it.
+            self._check_unchanged()
+            raise
+
+    def _soak(self, _detail: Mapping[str, Any], on_undo: OnUndo) -> None:
+        services = self.containers.project.services
+        if not self.move.deploy:
+            self._let_go_back(on_undo)
+            self.healthy = [
+                one.container
+                for one in self._target()
+                if one.service in services and not services[one.service].ends
+            ]
+        soak(
+            self.containers.client,
+            self.healthy,
+            self.move.soak,
+            ask=partial(self.routing.ask, sorted(self.routing.entrances)),
+        )
+
+    def _let_go_back(self, on_undo: OnUndo) -> None:
+        """Note that the former project serves again if the one of a killed run is no good."""
+        former = self.standing.other(self.move.target)
+        there = self.standing.projects.get(former or "", {})
+        back: dict[str, list[str]] = {}
+        for service in self.routing.entrances:
+            ones = [one.container for one in there.get(service, ()) if one.container.well]
+            back[service] = list(self.routing.known(service, ones))
+        if not all(back.values()):
+            return
+        on_undo(partial(self._remove, self.move.target), f"{self.move.target} was removed")
+        for service, urls in back.items():
+            on_undo(partial(self.routing.drain, service), "its last requests were waited for")
+            on_undo(
+                partial(self.routing.of(service).restore, partial(list, urls)),
+                f"the traffic of {service} goes to {former} again",
+            )
 
     def verify(self, observed: Standing, applied: Sequence[Step]) -> Standing:
         """Look again.
 
         :raises NotReached: the traffic does not go to the new project, or that is not well.
         """
+        self._check_unchanged()
         after = look(self.containers, self.routing, list(observed.projects))
         for service in self.move.routed:
             ones = after.projects[self.move.target].get(service, ())
@@ -174,7 +260,7 @@ class BlueGreenChange:
             if not self.routing.leads_to(service, containers, after.routes[service]):
                 raise NotReached(
                     f"the traffic of {service} does not go to {self.move.target}",
-                    next_step="See whether somebody else switches the same service.",
+                    next_step="Check whether anything else switches the same service.",
                 )
         return after
 
@@ -208,5 +294,10 @@ class BlueGreenChange:
         order = [*reversed(known), *(name for name in found if name not in known)]
         for name in order:
             for one in found.get(name, ()):
-                if one.container.running:
-                    self.containers.stop(one.id, one.grace, one.name)
+                self.containers.stop_and_keep(one.id, one.grace, one.name)
+
+
+def _has_failed(one: Instance) -> bool:
+    seen = one.container
+    ended = not seen.running and seen.status != CREATED and seen.exit_code != 0
+    return ended or seen.health == "unhealthy"

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..engine.errors import EngineAway
 from ..engine.options import Connection
-from ..errors import DeliveryError
+from ..errors import DeliveryError, cut_log
 from ..lock.work import descriptors
 from ..redaction import redact
 
@@ -26,15 +26,30 @@ from ..redaction import redact
 STRAY = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 STRAY_COMPOSE = ("COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_REMOVE_ORPHANS")
 AWAY = ("Cannot connect to the Docker daemon", "error during connect", "connection refused")
-SHOWN_LINES = 12
-LINE_LENGTH = 300
+AWAY_STEP = "Make sure that the engine runs and lets this user in, then run this again."
 END_SECONDS = 5.0
+# Compose files may include others from afar.
+READ_SECONDS = 120.0
 
 
 class ComposeError(DeliveryError):
     """``docker compose`` refused, or its files cannot be used."""
 
     kind = "compose"
+
+
+class TooSlow(ComposeError):
+    """``docker compose`` took longer than it was given, and was ended."""
+
+    kind = "timeout"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How long a command may take, and what to do if that is not enough."""
+
+    seconds: float
+    next_step: str
 
 
 @dataclass(frozen=True)
@@ -57,23 +72,24 @@ class Compose:
 
     def read(self, *arguments: str) -> str:
         """Run a command on the project's own files; return what it prints."""
-        return self._run([*self._own_files(), *arguments], None, "read the compose files", None)
+        limit = Limit(READ_SECONDS, "Check what the compose files include from afar.")
+        return self._run([*self._own_files(), *arguments], None, "read the compose files", limit)
 
     def run(
         self,
         model: Mapping[str, Any],
         *arguments: str,
         doing: str,
-        timeout: float | None = None,
+        limit: Limit,
     ) -> str:
         """Run a command on *model*, which is given on standard input: it may hold secrets.
 
         :param doing: what is tried, for the message.
-        :param timeout: seconds that it may take.
+        :param limit: how long it may take; it is ended then, and all that it has started.
         :raises ComposeError: it refused.
         :raises EngineAway: the engine gave it no answer.
         """
-        return self._run(["--file", "-", *arguments], json.dumps(model), doing, timeout)
+        return self._run(["--file", "-", *arguments], json.dumps(model), doing, limit)
 
     def _own_files(self) -> list[str]:
         return [part for name in self.files for part in ("--file", str(self.folder / name))]
@@ -97,9 +113,7 @@ class Compose:
         }
         return {**kept, **self.variables, **self.environment}
 
-    def _run(
-        self, arguments: Sequence[str], text: str | None, doing: str, timeout: float | None
-    ) -> str:
+    def _run(self, arguments: Sequence[str], text: str | None, doing: str, limit: Limit) -> str:
         try:
             process = subprocess.Popen(
                 self._command(arguments),
@@ -122,26 +136,28 @@ class Compose:
             ) from error
         with _ended(process):
             try:
-                out, said = process.communicate(text or "", timeout)
+                out, said = process.communicate(text or "", limit.seconds)
             except subprocess.TimeoutExpired as error:
-                raise ComposeError(
-                    f"could not {doing}: docker compose did not end within {timeout:.0f} s"
+                raise TooSlow(
+                    f"could not {doing}: docker compose did not end within {limit.seconds:.0f} s",
+                    next_step=limit.next_step,
                 ) from error
         if process.returncode == 0:
             return out
         raise self._failure(doing, said or out, process.returncode)
 
     def _failure(self, doing: str, said: str, code: int) -> DeliveryError:
-        lines = [line.strip()[:LINE_LENGTH] for line in redact(said).splitlines()]
-        shown = " | ".join([line for line in lines if line][-SHOWN_LINES:])
-        text = f"could not {doing}: docker compose ended with {code}: {shown}"
+        log = cut_log(redact(said).splitlines())
+        text = f"could not {doing}: docker compose ended with {code}"
+        # The last line sums it up.
+        text = f"{text}: {log[-1].strip()}" if log else text
         if any(words in said for words in AWAY):
-            return EngineAway(text)
+            return EngineAway(text, log=log, next_step=AWAY_STEP)
         if "is not a docker command" in said or "unknown shorthand flag" in said:
             return ComposeError(
-                text, next_step="Install the compose plugin, version 2.24 or newer."
+                text, log=log, next_step="Install the compose plugin, version 2.24 or newer."
             )
-        return ComposeError(text)
+        return ComposeError(text, log=log, next_step="Fix what the log says, then run this again.")
 
 
 @contextmanager

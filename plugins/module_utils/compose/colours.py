@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..change import Step
+from ..engine.containers import NO_RESTART
 from ..errors import DeliveryError, enumerate_words
 from ..routers.base import normal
 from .engine_state import Instance
@@ -18,6 +19,8 @@ COLOURS = ("blue", "green")
 CLEAR = "clear"
 UP = "up"
 SWITCH = "switch"
+POLICY = "policy"
+SOAK = "soak"
 RETIRE = "retire"
 
 
@@ -58,8 +61,13 @@ class Standing:
         return [one for ones in self.projects.get(project, {}).values() for one in ones]
 
     def running(self, project: str) -> bool:
-        """Tell whether any container of a project runs."""
-        return any(one.container.running for one in self.instances(project))
+        """Tell whether any container of a project runs, or is restarted again and again."""
+        return any(one.container.alive for one in self.instances(project))
+
+    def other(self, target: str) -> str | None:
+        """Return the project that runs beside *target*, which is not proved then."""
+        found = [one for one in sorted(self.projects) if one != target and self.running(one)]
+        return found[0] if found else None
 
 
 def live_project(standing: Standing, name: str) -> str | None:
@@ -94,12 +102,21 @@ class Move:
     :param routed: by service, the addresses that the router shall have; None where they are not
         known before the project is up.
     :param keep: whether other projects are kept, stopped.
+    :param restart: by service, the restart policy that the files give its containers.
+    :param soak: the seconds that the target is watched before other projects are stopped.
     """
 
     target: str
     deploy: bool
     routed: Mapping[str, Sequence[str] | None]
     keep: bool = True
+    restart: Mapping[str, str] = field(default_factory=dict)
+    soak: float = 0.0
+
+    def lacks_restart(self, one: Instance) -> bool:
+        """Tell whether a container of the target is not restarted by the engine, but should be."""
+        own = self.restart.get(one.service, NO_RESTART)
+        return one.container.restart == NO_RESTART != own
 
 
 def plan(standing: Standing, move: Move) -> list[Step]:
@@ -109,11 +126,19 @@ def plan(standing: Standing, move: Move) -> list[Step]:
         if standing.instances(move.target):
             steps.append(Step(CLEAR, f"remove what is left of {move.target}"))
         steps.append(Step(UP, f"bring up {move.target}"))
+    if move.deploy:
+        lacks = any(policy != NO_RESTART for policy in move.restart.values())
+    else:
+        lacks = any(map(move.lacks_restart, standing.instances(move.target)))
+    if lacks:
+        steps.append(Step(POLICY, f"let the engine restart the containers of {move.target}"))
     for service, urls in sorted(move.routed.items()):
         now = sorted(map(normal, standing.routes.get(service, ())))
         if move.deploy or urls is None or sorted(map(normal, urls)) != now:
             said = f"send the traffic of {service} to {move.target}"
             steps.append(Step(SWITCH, said, {"service": service}))
+    if move.soak and (move.deploy or standing.other(move.target)):
+        steps.append(Step(SOAK, f"watch {move.target} for {move.soak:g} s"))
     for project in sorted(standing.projects):
         there = standing.instances(project)
         if project != move.target and (standing.running(project) or (there and not move.keep)):

@@ -15,9 +15,10 @@ from ..engine.containers import Containers as EngineContainers
 from ..engine.health import wait_well
 from ..engine.inspect import Container
 from ..errors import DeliveryError
-from .cli import Compose
+from .cli import Compose, Limit
 from .engine_state import Image, Instance, instances
-from .project import Project, Service, with_volumes, without_name
+from .project import Project
+from .service import Service, with_volumes, without_name
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,22 @@ class Containers(EngineContainers):
     wait_timeout: float
     images: Mapping[str, Image | None] = field(default_factory=dict)
 
+    def limit(self, seconds: float | None = None) -> Limit:
+        """Return how long compose may take to create or start containers."""
+        return Limit(
+            self.wait_timeout if seconds is None else seconds,
+            "Raise wait_timeout if they need longer, or find out what they wait for.",
+        )
+
     def wait(
         self,
         ids: Sequence[str],
         *,
         ends: Collection[str] = (),
         look_further: Callable[[Container], str] | None = None,
+        restarting: Collection[str] = (),
     ) -> list[Container]:
-        """Wait until containers are well.
+        """Wait until containers are healthy, as :func:`wait_well` does.
 
         :raises DeliveryError: one is not; the error has its last lines.
         """
@@ -49,6 +58,7 @@ class Containers(EngineContainers):
             Deadline(self.wait_timeout),
             ends=ends,
             look_further=look_further,
+            restarting=restarting,
         )
 
     def create(
@@ -150,5 +160,5 @@ class Containers(EngineContainers):
             *("up", "--no-start", "--no-recreate", "--no-build", "--pull", "never"),
             *(*scales, *sorted(counts)),
             doing=f"create containers of {', '.join(sorted(counts))}",
-            timeout=self.wait_timeout,
+            limit=self.limit(),
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import Missing, engine_errors
 from ..engine.inspect import EXITED, Container, container_of
+from .claims import Port, held_ports
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -46,6 +47,7 @@ class Instance:
     :param volumes_from: the ids of the containers that its volumes come from.
     :param shares: the ids of the containers whose namespaces it shares, by kind.
     :param grace: the seconds it has to end.
+    :param ports: the host's ports that it holds while it runs.
     """
 
     container: Container
@@ -57,6 +59,7 @@ class Instance:
     volumes_from: tuple[str, ...] = ()
     shares: Mapping[str, str] = field(default_factory=dict)
     grace: int = GRACE
+    ports: tuple[Port, ...] = ()
 
     @property
     def id(self) -> str:
@@ -128,6 +131,7 @@ def instance_of(attributes: Mapping[str, Any]) -> Instance:
             if mode.startswith("container:")
         },
         grace=GRACE if grace is None else int(grace),
+        ports=held_ports(attributes),
     )
 
 

@@ -18,11 +18,12 @@ from ..change import OnUndo, Step
 from ..engine.errors import EngineError, engine_errors
 from ..engine.parallel import patiently
 from ..errors import DeliveryError, enumerate_words
-from .cli import Compose, ComposeError
+from .cli import Compose, ComposeError, Limit
 from .context import LABEL, context_digest
+from .diff import short
 from .engine_state import Image, image, images
-from .plan import short
-from .project import Project, Service
+from .project import Project
+from .service import Service
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -34,6 +35,9 @@ CHANGED = "changed"
 ALWAYS = "always"
 MISSING = "missing"
 NEVER = "never"
+
+SLOW_BUILD = "Raise build_timeout if it needs longer, or find out what the build waits for."
+SLOW_PULL = "Raise pull_timeout if it needs longer, or find out why the registry is so slow."
 
 
 class ImageMissing(DeliveryError):
@@ -62,10 +66,14 @@ class Policy:
     :param build: ``changed`` where what it is built from is not what the image bears; ``always``;
         ``missing`` where there is no image; ``never``.
     :param pull: ``always``, ``missing`` or ``never``.
+    :param build_timeout: the seconds that a build may take.
+    :param pull_timeout: the seconds that a pull may take.
     """
 
     build: str = CHANGED
     pull: str = MISSING
+    build_timeout: float = 3600.0
+    pull_timeout: float = 1800.0
 
 
 class ImagesChange:
@@ -146,7 +154,8 @@ class ImagesChange:
                 if missing and self.policy.build == NEVER and name in observed.stale:
                     raise ImageMissing(
                         f"the image {service.image} of service {name} is missing, and must not be "
-                        "built"
+                        "built",
+                        next_step="Load or build it where the engine is, or allow the build.",
                     )
                 if name in observed.stale or self.policy.build == ALWAYS:
                     build.append(name)
@@ -178,7 +187,10 @@ class ImagesChange:
         names = sorted(step.detail["services"])
         if step.action == PULL:
             self.compose.run(
-                self.project.model_with({}), "pull", "--quiet", *names, doing=step.summary
+                self.project.model_with({}),
+                *("pull", "--quiet", *names),
+                doing=step.summary,
+                limit=Limit(self.policy.pull_timeout, SLOW_PULL),
             )
             return
         specs = {}
@@ -190,7 +202,10 @@ class ImagesChange:
                 build["labels"] = {**(build.get("labels") or {}), LABEL: digest}
             specs[name] = {**spec, "build": build}
         self.compose.run(
-            self.project.model_with(specs), "build", "--quiet", *names, doing=step.summary
+            self.project.model_with(specs),
+            *("build", "--quiet", *names),
+            doing=step.summary,
+            limit=Limit(self.policy.build_timeout, SLOW_BUILD),
         )
 
     def tag_back(self) -> None:

@@ -38,6 +38,7 @@ ROUTER_OPTIONS: dict[str, dict[str, Any]] = {
     },
     "address": {"type": "str"},
     "network": {"type": "str"},
+    "peers": {"type": "list", "elements": "str", "default": []},
     "health_path": {"type": "str"},
     "health_timeout": {"type": "float", "default": 30.0},
     "prove_path": {"type": "str"},
@@ -108,4 +109,5 @@ def routing_of(
         checks=Checks(**{f.name: given[f.name] for f in fields(Checks)}),
         http=http,
         network=given["network"],
+        peers=tuple(given["peers"]),
     )

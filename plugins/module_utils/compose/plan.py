@@ -4,19 +4,23 @@
 
 """From the containers that stand to those that are wanted: pure.
 
-A service's good containers are kept. Of the others each is replaced by a candidate, which is
-created beside it; and only when all is well are the former ones removed.
+New containers are created beside the former ones, which are removed only when all is well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 
 from ..change import Step
+from ..engine.containers import NO_RESTART
 from ..errors import enumerate_words
+from .decision import RECREATE, ROLLING, Decision, State, Wanted, decide
 from .engine_state import Instance
-from .project import Project, Service
+from .order import Group, check_claims, order
+from .project import Project
+from .service import Service
+from .suitable import Unsuitable
 
 CREATE = "create"
 FILL = "fill"
@@ -25,147 +29,61 @@ START = "start"
 RETIRE = "retire"
 ROUTE = "route"
 RENAME = "rename"
+POLICY = "policy"
+SOAK = "soak"
 REMOVE = "remove"
-
-RECREATE = "recreate"
-ROLLING = "rolling"
-BLUE_GREEN = "blue_green"
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What shall stand.
-
-    :param images: by service, the ids of the images that its containers may have; none where its
-        image is going to be another one.
-    :param routed: the services whose containers a router sends traffic to.
-    """
-
-    project: Project
-    images: Mapping[str, frozenset[str]]
-    strategy: str = RECREATE
-    routed: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class State:
-    """What stands: containers by service, and the services whose route leads elsewhere."""
-
-    instances: Mapping[str, Sequence[Instance]] = field(default_factory=dict)
-    astray: frozenset[str] = frozenset()
-
-    def of(self, service: str) -> Sequence[Instance]:
-        """Return the containers of a service."""
-        return self.instances.get(service, ())
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What becomes of one service: whom to keep, whom to replace and why, how many to add."""
-
-    keep: tuple[Instance, ...]
-    olds: tuple[tuple[Instance, str], ...]
-    news: int
-
-    @property
-    def changed(self) -> bool:
-        """Whether there is anything to do."""
-        return bool(self.olds or self.news)
-
-    @property
-    def serving(self) -> tuple[Instance, ...]:
-        """Those of the former ones that still run."""
-        return tuple(one for one, _why in self.olds if one.container.running)
-
-
-def decide(wanted: Wanted, state: State) -> dict[str, Decision]:
-    """Return what becomes of each service, in the order in which they depend on each other."""
-    decisions: dict[str, Decision] = {}
-    for level in wanted.project.levels(wanted.project.services):
-        for name in level:
-            service = wanted.project.services[name]
-            keep: list[Instance] = []
-            olds: list[tuple[Instance, str]] = []
-            for one in state.of(name):
-                why = shortcoming(wanted, service, one, decisions)
-                if not why and len(keep) == service.scale:
-                    why = "one more than wanted"
-                if why:
-                    olds.append((one, why))
-                else:
-                    keep.append(one)
-            decisions[name] = Decision(tuple(keep), tuple(olds), service.scale - len(keep))
-    return decisions
-
-
-def shortcoming(
-    wanted: Wanted, service: Service, one: Instance, decisions: Mapping[str, Decision]
-) -> str:
-    """Return why a container cannot stay, or an empty string."""
-    seen = one.container
-    if seen.status == "created":
-        return "it was never started"
-    if not one.good(service.ends) and not one.starting:
-        if seen.running:
-            return "it is unhealthy"
-        return f"it is {seen.status} (exit code {seen.exit_code})"
-    if seen.image_id not in wanted.images[service.name]:
-        return "its image changed"
-    refers = references(service, one)
-    if refers is None or one.hash not in service.hashes(refers, one.inherited):
-        return "its configuration changed"
-    for name, container_id in refers.items():
-        if container_id not in {kept.id for kept in decisions[name].keep}:
-            return f"it uses {name}, which is replaced"
-    for name, how in service.depends_on.items():
-        if how.get("restart") and name not in refers and decisions[name].olds:
-            return f"it shall be restarted with {name}, which is replaced"
-    return ""
-
-
-def references(service: Service, one: Instance) -> dict[str, str] | None:
-    """Return the ids that a container refers to, by service; None where it has other ones."""
-    written = service.spec.get("volumes_from") or ()
-    if len(written) != len(one.volumes_from) or set(service.shares) - set(one.shares):
-        return None
-    found = {
-        entry.split(":")[0]: container_id
-        for entry, container_id in zip(written, one.volumes_from, strict=True)
-        if not entry.startswith("container:")
-    }
-    found.update({name: one.shares[kind] for kind, name in service.shares.items()})
-    return found
 
 
 def plan(wanted: Wanted, state: State) -> list[Step]:
-    """Return the steps from *state* to what is wanted."""
+    """Return the steps from *state* to what is wanted.
+
+    :raises DeliveryError: it cannot be reached.
+    """
     decisions = decide(wanted, state)
-    steps = [*_create(wanted.project, decisions), *_fill(wanted.project, decisions)]
+    check_routed(wanted.project.services, wanted.routed)
+    check_claims(wanted, state, decisions)
     live = {
         name: decision
         for name, decision in decisions.items()
         if not wanted.project.services[name].static
     }
+    steps = [*_create(wanted.project, decisions), *_fill(wanted.project, decisions)]
+    steps += _policy(wanted.project, decisions)
+    late: list[Step] = []
     if wanted.strategy == ROLLING:
         for name, decision in live.items():
-            steps += roll(name, decision)
+            first, last = roll(name, decision, name in wanted.routed)
+            steps += first
+            late += last
     else:
-        for level in wanted.project.levels(
-            name for name, decision in live.items() if decision.news or decision.serving
-        ):
-            steps.append(_replace({name: live[name] for name in level}))
+        steps += _replace(wanted, state, live)
     for name in sorted(wanted.routed & set(live)):
         # Rolling has told the router at every step.
-        moved = live[name].news or live[name].serving
-        if name in state.astray or (moved and wanted.strategy == RECREATE):
-            steps.append(Step(ROUTE, f"send the traffic of {name} to it", {"service": name}))
+        moved = wanted.strategy == RECREATE and (live[name].news or live[name].alive)
+        if (name in state.astray or moved) and _route(name) not in steps:
+            steps.append(_route(name))
     for name, decision in decisions.items():
         steps += _rename(wanted.project.services[name], decision)
+    steps += _soak(wanted, live)
     olds = {name: [one.id for one, _why in d.olds] for name, d in decisions.items() if d.olds}
     if olds:
         names = [one.name for d in decisions.values() for one, _why in d.olds]
-        steps.append(Step(REMOVE, f"remove {enumerate_words(names)}", {"olds": olds}))
-    return steps
+        late.append(Step(REMOVE, f"remove {enumerate_words(names)}", {"olds": olds}))
+    return steps + late
+
+
+def check_routed(services: Mapping[str, Service], routed: Iterable[str]) -> None:
+    """Make sure that no route is left without a container behind it.
+
+    :raises Unsuitable: a service that the router sends traffic to is to have none.
+    """
+    for name in sorted(routed):
+        if not services[name].scale:
+            raise Unsuitable(
+                f"service {name} is scaled to 0, and the router sends traffic to it",
+                next_step="To take it out of service, remove its route with proxy_register "
+                "(state absent) and its row in router.services first.",
+            )
 
 
 def _create(project: Project, decisions: Mapping[str, Decision]) -> list[Step]:
@@ -197,29 +115,82 @@ def _fill(project: Project, decisions: Mapping[str, Decision]) -> list[Step]:
     return [Step(FILL, f"fill {enumerate_words(names)}", {"services": names})]
 
 
-def _replace(decisions: Mapping[str, Decision]) -> Step:
-    said = []
-    for name, decision in decisions.items():
-        if decision.serving:
-            said.append(f"replace {enumerate_words([one.name for one in decision.serving])}")
-        else:
-            said.append(f"start {name}")
-    detail = {
-        name: {"stop": [one.id for one in decision.serving], "start": decision.news}
+def _policy(project: Project, decisions: Mapping[str, Decision]) -> list[Step]:
+    """Return the step that gives back their restart policy to those that a killed run has left."""
+    found = {
+        one.id: project.services[name].restart
         for name, decision in decisions.items()
+        for one in decision.keep
+        if one.container.restart == NO_RESTART and project.services[name].restart != NO_RESTART
     }
-    return Step(REPLACE, enumerate_words(said), {"services": detail})
+    if not found:
+        return []
+    names = [one.name for d in decisions.values() for one in d.keep if one.id in found]
+    return [Step(POLICY, f"let the engine restart {enumerate_words(names)}", {"policies": found})]
 
 
-def roll(name: str, decision: Decision) -> list[Step]:
-    """Return the steps of one service in lock-step: one more serves before one less does."""
+def _replace(wanted: Wanted, state: State, decisions: Mapping[str, Decision]) -> list[Step]:
+    names = [name for name, decision in decisions.items() if decision.news or decision.alive]
+    former = {one.id: one for decision in decisions.values() for one in decision.alive}
+    steps = []
+    for groups in order(wanted, state, decisions, names):
+        stopped = [former[one].name for group in groups for one in group.stop]
+        fresh = [name for group in groups for name in group.start if not decisions[name].alive]
+        said = [f"replace {enumerate_words(stopped)}"] if stopped else []
+        said += [f"start {enumerate_words(fresh)}"] if fresh else []
+        summary = enumerate_words(said) or _started(groups)
+        steps.append(Step(REPLACE, summary, {"groups": [asdict(group) for group in groups]}))
+    return steps
+
+
+def _started(groups: Sequence[Group]) -> str:
+    return f"start {enumerate_words([name for group in groups for name in group.start])}"
+
+
+def _route(name: str) -> Step:
+    return Step(ROUTE, f"send the traffic of {name} to it", {"service": name})
+
+
+def _soak(wanted: Wanted, decisions: Mapping[str, Decision]) -> list[Step]:
+    """Return the step that watches new containers while the former ones are still there.
+
+    Also those that a run has started which was killed before it had watched them. ``back`` has the
+    former containers of these, by service.
+    """
+    kept, back, names = {}, {}, []
+    for name, decision in decisions.items():
+        service = wanted.project.services[name]
+        unproved = () if decision.proved else decision.keep
+        if service.ends or not (decision.news or unproved):
+            continue
+        names.append(name)
+        kept[name] = [one.id for one in unproved]
+        if not decision.news:
+            good = [one.id for one, _why in decision.olds if one.container.well]
+            back[name] = good + [one.id for one in decision.resting(service)]
+    if not names or not wanted.soak:
+        return []
+    said = f"watch {enumerate_words(names)} for {wanted.soak:g} s"
+    return [
+        Step(SOAK, said, {"services": kept, "back": {n: ids for n, ids in back.items() if ids}})
+    ]
+
+
+def roll(name: str, decision: Decision, routed: bool) -> tuple[list[Step], list[Step]]:
+    """Return the steps of one service in lock-step: one more serves before one less does.
+
+    The last former containers are stopped, and lose their traffic first, once the new ones have
+    been watched; these are the second part.
+    """
     steps: list[Step] = []
-    leaving = list(decision.serving)
+    leaving = list(decision.alive)
     for slot in range(decision.news):
         steps.append(Step(START, f"start one of {name}", {"service": name, "slot": slot}))
-        if leaving:
+        if leaving and slot + 1 < decision.news:
             steps.append(_retire(name, leaving.pop(0)))
-    return steps + [_retire(name, one) for one in leaving]
+    if leaving and routed and not decision.proved:
+        steps.append(_route(name))
+    return steps, [_retire(name, one) for one in leaving]
 
 
 def _retire(name: str, one: Instance) -> Step:
@@ -234,48 +205,3 @@ def _rename(service: Service, decision: Decision) -> list[Step]:
         for one in decision.keep
         if wanted and one.name != wanted
     ]
-
-
-def describe(state: State) -> str:
-    """Show what stands, for diff mode."""
-    lines = []
-    for name in sorted(state.instances):
-        for one in state.instances[name]:
-            seen = one.container
-            health = f", {seen.health}" if seen.health else ""
-            lines.append(
-                f"{name}: {one.name} ({seen.status}{health}) image {short(seen.image_id)} "
-                f"container {one.id[:12]}"
-            )
-    return "".join(f"{line}\n" for line in lines)
-
-
-def expected(wanted: Wanted, state: State) -> str:
-    """Show what will stand, and why; of the environment the names only."""
-    lines = []
-    decisions = decide(wanted, state)
-    for name in sorted(decisions):
-        decision = decisions[name]
-        service = wanted.project.services[name]
-        for one in decision.keep:
-            seen = one.container
-            health = f", {seen.health}" if seen.health else ""
-            lines.append(
-                f"{name}: {one.name} ({seen.status}{health}) image {short(seen.image_id)} "
-                f"container {one.id[:12]}"
-            )
-        ids = sorted(short(found) for found in wanted.images[name])
-        why = enumerate_words(dict.fromkeys(why for _one, why in decision.olds))
-        for _slot in range(decision.news):
-            names = ", ".join(service.environment_names)
-            lines.append(
-                f"{name}: new, image {ids[0] if ids else f'{service.image} as it will be'}"
-                + (f", environment {names}" if names else "")
-                + (f" ({why})" if why else "")
-            )
-    return "".join(f"{line}\n" for line in lines)
-
-
-def short(image_id: str) -> str:
-    """Return an image's id as people read it."""
-    return image_id.removeprefix("sha256:")[:12]

@@ -14,36 +14,25 @@ from typing import Any
 
 from ..change import OnUndo, Step
 from ..deadline import Deadline, Pace, wait_for
-from ..engine.inspect import Container, inspect
+from ..engine.containers import NO_RESTART
+from ..engine.errors import Missing
+from ..engine.health import check_unchanged, soak
+from ..engine.inspect import Container
 from ..engine.parallel import patiently, together
-from ..errors import DeliveryError, TimeoutExceeded, enumerate_words
+from ..errors import DeliveryError, TimeoutExceeded
 from .containers import Containers
-from .engine_state import GRACE, Instance, instances
+from .decision import RECREATE, Decision, State, Wanted, decide
+from .diff import describe, expected
+from .engine_state import Instance, instances
+from .holders import foreign_holders
 from .networks import network_ids, remove_networks
-from .plan import (
-    CREATE,
-    FILL,
-    RENAME,
-    REPLACE,
-    RETIRE,
-    ROUTE,
-    START,
-    State,
-    Wanted,
-    decide,
-    describe,
-    expected,
-    plan,
-)
+from .plan import CREATE, FILL, POLICY, RENAME, REPLACE, RETIRE, ROUTE, SOAK, START, plan
+from .put_back import Progress, PutBack, aside
+from .reached import check_reached
 from .routing import ProjectRouting
+from .traffic import Traffic
 
 SETTLE_PACE = Pace(interval=0.5, first=0.0)
-
-
-class NotReached(DeliveryError):
-    """What stands in the end is not what was planned."""
-
-    kind = "not_reached"
 
 
 class RedeployChange:
@@ -58,39 +47,45 @@ class RedeployChange:
         self.containers = containers
         self.client = containers.client
         self.wanted = wanted
-        self.routing = routing
         self.before = State()
-        self.made: dict[str, list[str]] = {}
+        self.decisions: dict[str, Decision] = {}
+        self.progress = Progress()
+        self.traffic = Traffic(self.client, routing, wanted.routed)
+        self.put_back = PutBack(containers, wanted, self.traffic, self.progress)
         # The containers of each routed service that shall have the traffic at this moment.
         self.serving: dict[str, list[str]] = {}
         self.left: list[str] = []
 
     def observe(self) -> State:
         """Ask the engine, and the router; containers that are just starting are waited for."""
-        self.before = self._look(self._observe_route)
-        decisions = decide(self.wanted, self.before)
-        self.serving = {
-            name: [one.id for one in decision.keep]
-            + [one.id for one in decision.serving if one.container.well]
-            for name, decision in decisions.items()
-        }
+        seen = self._look(self.traffic.observe)
+        foreign = foreign_holders(self.containers, self.wanted, seen)
+        self.before = replace(seen, foreign=foreign)
+        self.put_back.former = {one.id: one for ones in seen.instances.values() for one in ones}
+        self.decisions = decide(self.wanted, self.before)
+        for name, decision in self.decisions.items():
+            well = [one.id for one in decision.alive if one.container.well]
+            self.serving[name] = [one.id for one in decision.keep] + well
+            self.progress.healthy.update({one.id: one for one in self._unproved(name)})
         return self.before
 
-    def _observe_route(self, name: str) -> Sequence[str]:
-        return (self.routing.of(name).observe() or ()) if self.routing is not None else ()
+    def _unproved(self, name: str) -> list[Container]:
+        """Return those that are kept of a run that was killed before it had watched them."""
+        decision = self.decisions[name]
+        if decision.proved or self.wanted.project.services[name].ends:
+            return []
+        return [one.container for one in decision.keep]
 
-    def _look_at_route(self, name: str) -> Sequence[str]:
-        return self.routing.of(name).look().urls if self.routing is not None else ()
-
-    def _look(self, route: Callable[[str], Sequence[str]]) -> State:
+    def _look(self, route: Callable[[str, Sequence[Instance]], Sequence[str]]) -> State:
         seen = State(self._settled())
-        if self.routing is None:
+        routing = self.traffic.routing
+        if routing is None:
             return seen
         astray = set()
         for name in self.wanted.routed:
             # Those that are to be replaced have the traffic until they are.
             ones = [one.container for one in seen.of(name) if one.container.well]
-            if not self.routing.leads_to(name, ones, route(name)):
+            if not routing.leads_to(name, ones, route(name, seen.of(name))):
                 astray.add(name)
         return replace(seen, astray=frozenset(astray))
 
@@ -130,11 +125,13 @@ class RedeployChange:
         act: Callable[[Mapping[str, Any], OnUndo], None] | None = {
             CREATE: self._create,
             FILL: self._fill,
+            POLICY: self._policy,
             REPLACE: self._replace,
             START: self._start,
             RETIRE: self._retire,
             ROUTE: self._route,
             RENAME: self._rename,
+            SOAK: self._soak,
         }.get(step.action)
         # The former containers are removed once nothing can fail any more: see clean_up.
         if act is not None:
@@ -153,191 +150,178 @@ class RedeployChange:
             patiently(remove_networks, self.client, self.wanted.project.name, networks)
 
         on_undo(undo, "the new containers were removed")
-        decisions = decide(self.wanted, self.before)
-        references = {
-            name: decision.keep[0].id for name, decision in decisions.items() if decision.keep
-        }
-        leaving = {name: [one for one, _why in d.olds] for name, d in decisions.items()}
+        references = {name: d.keep[0].id for name, d in self.decisions.items() if d.keep}
+        leaving = {name: [one for one, _why in d.olds] for name, d in self.decisions.items()}
         for wave in detail["waves"]:
             made = self.containers.create(wave, references, leaving)
             for name, ids in made.items():
-                self.made[name] = ids
+                self.progress.made[name] = ids
                 references.setdefault(name, ids[0])
+                for container_id in ids:
+                    self.progress.own[container_id] = self.containers.inspect(container_id).restart
+                    self.containers.set_restart(container_id, NO_RESTART, name)
 
     def _fill(self, detail: Mapping[str, Any], _on_undo: OnUndo) -> None:
-        ids = [(name, one) for name in detail["services"] for one in self.made[name]]
+        ids = [(name, one) for name in detail["services"] for one in self.progress.made[name]]
         for name, container_id in ids:
-            self.containers.start(container_id, name)
-        self.containers.wait([one for _name, one in ids], ends=[one for _name, one in ids])
+            self._run(name, container_id, live=True)
+        self._wait(detail["services"])
+
+    def _run(self, name: str, container_id: str, *, live: bool) -> None:
+        """Start a new container, to be restarted by the engine if it is live."""
+        self.progress.started.add(container_id)
+        restart = self.progress.own[container_id] if live else NO_RESTART
+        self.containers.start(container_id, name, restart=restart)
+
+    def _wait(self, names: Sequence[str]) -> None:
+        """Wait until the new containers of these services are healthy."""
+        self._wait_for([(name, one) for name in names for one in self.progress.made.get(name, ())])
+
+    def _wait_for(
+        self,
+        ones: Sequence[tuple[str, str]],
+        look_further: Callable[[Container], str] | None = None,
+    ) -> None:
+        ids = [container_id for _name, container_id in ones]
+        ends = [one for name, one in ones if self.wanted.project.services[name].ends]
+        restarting = [one for one in ids if self.progress.own[one] != NO_RESTART]
+        seen = self.containers.wait(
+            ids, ends=ends, look_further=look_further, restarting=set(restarting) - set(ends)
+        )
+        self.progress.healthy.update({one.id: one for one in seen if one.id not in ends})
+
+    def _policy(self, detail: Mapping[str, Any], _on_undo: OnUndo) -> None:
+        for container_id, policy in detail["policies"].items():
+            self.containers.set_restart(container_id, policy)
 
     def _replace(self, detail: Mapping[str, Any], on_undo: OnUndo) -> None:
-        services: Mapping[str, Mapping[str, Any]] = detail["services"]
-        former = {one.id: one for ones in self.before.instances.values() for one in ones}
+        names = [name for group in detail["groups"] for name in group["start"]]
+        self._note_resting(names)
+        on_undo(self.put_back)
+        together(partial(self._swap, group) for group in detail["groups"])
+        self._wait(names)
 
-        def undo() -> None:
-            back = [former[one] for name in services for one in services[name]["stop"]]
-            together(partial(self._put_back, name, services[name]["stop"]) for name in services)
-            well = [one.id for one in back if one.container.well]
-            if well:
-                self.containers.wait(well)
+    def _note_resting(self, names: Sequence[str]) -> None:
+        """Note whom a killed run has stopped and not replaced: an undo starts them again."""
+        for name in names:
+            service, decision = self.wanted.project.services[name], self.decisions[name]
+            resting = decision.resting(service) if not decision.alive + decision.keep else ()
+            for one in resting:
+                self.progress.stop(one, service.restart)
+            if resting and name in self.traffic.former:
+                self.traffic.former[name] = [one.id for one in resting]
 
-        names = [former[one].name for name in services for one in services[name]["stop"]]
-        stands = f"{enumerate_words(names)} {'serves' if len(names) == 1 else 'serve'} again"
-        on_undo(undo, stands if names else "nothing was running before")
-        together(partial(self._swap, name, services[name]["stop"]) for name in services)
-        ids = [one for name in services for one in self.made.get(name, ())]
-        ends = [
-            one
-            for name in services
-            for one in self.made.get(name, ())
-            if self.wanted.project.services[name].ends
-        ]
-        self.containers.wait(ids, ends=ends)
+    def _swap(self, group: Mapping[str, Sequence[str]]) -> None:
+        """Stop former containers and start new ones: their services are down meanwhile."""
+        self._stop_former([self.put_back.former[one] for one in group["stop"]])
+        for name in group["start"]:
+            wanted_name = self.wanted.project.services[name].container_name
+            if wanted_name and self.progress.made.get(name):
+                self._take_name(self.progress.made[name][0], wanted_name)
+        together(
+            partial(self._run, name, one, live=True)
+            for name in group["start"]
+            for one in self.progress.made.get(name, ())
+        )
 
-    def _swap(self, name: str, stop: Sequence[str]) -> None:
-        """Stop a service's former containers and start the new ones: it is down meanwhile."""
-        former = {one.id: one for one in self.before.of(name)}
-        leaving = [former[container_id] for container_id in stop]
-        together(partial(self.containers.stop, one.id, one.grace, one.name) for one in leaving)
-        wanted_name = self.wanted.project.services[name].container_name
-        made = self.made.get(name, ())
-        if wanted_name and made:
-            for one in former.values():
-                if one.name == wanted_name:
-                    self.containers.rename(one.id, f"{wanted_name}_{one.id[:12]}")
-            self.containers.rename(made[0], wanted_name)
-        together(partial(self.containers.start, one, name) for one in made)
+    def _stop_former(self, ones: Sequence[Instance]) -> None:
+        for one in ones:
+            self.progress.stop(one)
+        together(
+            partial(self.containers.stop_and_keep, one.id, one.grace, one.name) for one in ones
+        )
 
-    def _put_back(self, name: str, stop: Sequence[str]) -> None:
-        """Undo :meth:`_swap`: the very same containers as before serve again."""
-        for container_id in self.made.get(name, ()):
-            patiently(self._end, container_id)
-        former = {one.id: one for one in self.before.of(name)}
-        for one in former.values():
-            patiently(self.containers.rename, one.id, one.name)
-        for container_id in stop:
-            one = former[container_id]
-            patiently(self.containers.start, one.id, one.name)
-
-    def _end(self, container_id: str) -> None:
-        """Stop a new container and give up its name."""
-        seen = inspect(self.client, container_id)
-        self.containers.stop(container_id, GRACE, seen.name)
-        service = seen.labels.get("com.docker.compose.service", "")
-        wanted = self.wanted.project.services.get(service)
-        if wanted is not None and wanted.container_name == seen.name:
-            self.containers.rename(container_id, f"{seen.name}_{container_id[:12]}")
+    def _take_name(self, container_id: str, name: str) -> None:
+        """Give a container a name, and another one to that of the project which has it."""
+        with suppress(Missing):
+            holder = self.containers.inspect(name)
+            # A name may also be the beginning of another's id.
+            other = holder.name == name and holder.id != container_id
+            if other and holder.id in self.put_back.former:
+                self.containers.rename(holder.id, aside(name, holder.id))
+        self.containers.rename(container_id, name)
 
     def _start(self, detail: Mapping[str, Any], on_undo: OnUndo) -> None:
         name = detail["service"]
-        new = self.made[name][detail["slot"]]
+        new = self.progress.made[name][detail["slot"]]
         service = self.wanted.project.services[name]
-
-        def undo() -> None:
-            self._drain(name)
-            patiently(self.containers.stop, new, GRACE, name)
-
-        on_undo(undo, f"the new container of {name} was stopped")
-        self.containers.start(new, name)
-        routing = self.routing if name in self.wanted.routed else None
-        check = None
-        if routing is not None and routing.checks.health_path:
-            check = partial(routing.check, name)
-        self.containers.wait([new], ends=[new] if service.ends else [], look_further=check)
+        self._note_resting([name])
+        on_undo(self.put_back)
+        self._run(name, new, live=service.ends)
+        self._wait_for([(name, new)], self.traffic.check(name))
+        if not service.ends:
+            check_unchanged(self.client, [self.progress.healthy[new]])
+            self.containers.set_restart(new, self.progress.own[new], name)
         self._serve(name, [*self.serving.get(name, ()), new], on_undo)
 
     def _retire(self, detail: Mapping[str, Any], on_undo: OnUndo) -> None:
         name, container_id = detail["service"], detail["id"]
-        one = next(one for one in self.before.of(name) if one.id == container_id)
+        one = self.put_back.former[container_id]
+        on_undo(self.put_back)
         self._serve(name, [other for other in self.serving[name] if other != one.id], on_undo)
-        self._drain(name)
-
-        def undo() -> None:
-            patiently(self.containers.start, one.id, one.name)
-            if one.container.well:
-                self.containers.wait([one.id])
-
-        on_undo(undo, f"{one.name} serves again")
-        self.containers.stop(one.id, one.grace, one.name)
+        self.traffic.drain(name)
+        self._stop_former([one])
 
     def _route(self, detail: Mapping[str, Any], on_undo: OnUndo) -> None:
         name = detail["service"]
-        decision = decide(self.wanted, self.before)[name]
-        ids = [one.id for one in decision.keep] + self.made.get(name, [])
+        on_undo(self.put_back)
+        ids = [one.id for one in self.decisions[name].keep] + self.progress.made.get(name, [])
         self._serve(name, ids, on_undo)
-        self._drain(name)
+        # In lock-step, former ones that still run are drained before they are stopped.
+        if self.wanted.strategy == RECREATE:
+            self.traffic.drain(name)
 
     def _serve(self, name: str, ids: list[str], on_undo: OnUndo) -> None:
         """Send the service's traffic to these containers."""
+        self.traffic.send(name, ids, self.progress.healthy, on_undo)
         self.serving[name] = ids
-        routing = self.routing
-        if routing is None or name not in self.wanted.routed:
-            return
-        one_routing = routing.of(name)
-        before = one_routing.seen.urls if one_routing.seen is not None else ()
-        there = routing.known(name, [one.container for one in self.before.of(name)])
-        there.update(routing.known(name, self._seen(self.made.get(name, ()))))
-
-        def back() -> list[str]:
-            # One that was stopped and started since has another port now.
-            return [self._url(name, there[url]) if url in there else url for url in before]
-
-        one_routing.switch([self._url(name, one) for one in ids], on_undo, back=back)
-
-    def _url(self, name: str, container_id: str) -> str:
-        if self.routing is None:
-            return ""
-        return self.routing.url(name, patiently(inspect, self.client, container_id))
-
-    def _seen(self, ids: Sequence[str]) -> list[Container]:
-        return [inspect(self.client, container_id) for container_id in ids]
-
-    def _drain(self, name: str) -> None:
-        if self.routing is not None and name in self.wanted.routed:
-            self.routing.drain(name)
 
     def _rename(self, detail: Mapping[str, Any], on_undo: OnUndo) -> None:
-        for ones in self.before.instances.values():
-            for one in ones:
-                if one.name == detail["name"] and one.id != detail["id"]:
-                    self.containers.rename(one.id, f"{one.name}_{one.id[:12]}")
-        on_undo(lambda: self.containers.rename(detail["id"], detail["was"]))
-        self.containers.rename(detail["id"], detail["name"])
+        on_undo(self.put_back.restore_names, f"{detail['was']} has its name back")
+        self._take_name(detail["id"], detail["name"])
+
+    def _soak(self, detail: Mapping[str, Any], on_undo: OnUndo) -> None:
+        services: Mapping[str, Sequence[str]] = detail["services"]
+        for name, back in detail["back"].items():
+            self._let_go_back(name, services[name], back, on_undo)
+        on_undo(self.put_back)
+        ids = [one for name in services for one in self.progress.made.get(name, ())]
+        ids += [one for kept in services.values() for one in kept]
+        healthy = self.progress.healthy
+        soak(
+            self.client,
+            [healthy[one] for one in dict.fromkeys(ids) if one in healthy],
+            self.wanted.soak,
+            ask=partial(self.traffic.ask, list(services)),
+        )
+
+    def _let_go_back(
+        self, name: str, kept: Sequence[str], back: Sequence[str], on_undo: OnUndo
+    ) -> None:
+        """Note that those which a killed run left serve again if the one it started is no good."""
+        on_undo(
+            lambda: [patiently(self.containers.remove, one) for one in kept],
+            f"the new containers of {name} were removed",
+        )
+        self.progress.made[name] = list(kept)
+        self.progress.started.update(kept)
+        former = [self.put_back.former[one] for one in back]
+        for one in former:
+            if not one.container.alive:
+                self.progress.stop(one, self.wanted.project.services[name].restart)
+        if self.traffic.former.get(name):
+            self.traffic.former[name] = list(back)
+            self.traffic.written.add(name)
 
     def verify(self, observed: State, applied: Sequence[Step]) -> State:
         """Look again: all that is wanted is there and well, and only former ones are beside it.
 
-        :raises NotReached: it is not.
+        :raises DeliveryError: it is not.
         """
-        after = self._look(self._look_at_route)
-        former = {one.id for d in decide(self.wanted, observed).values() for one, _why in d.olds}
-        for name, decision in decide(self.wanted, after).items():
-            strange = [why for one, why in decision.olds if one.id not in former]
-            if decision.news or strange:
-                raise NotReached(
-                    f"{name} does not stand as it should: "
-                    + (enumerate_words(strange) or f"{decision.news} container(s) are missing"),
-                    next_step="See whether somebody else works on the same containers.",
-                )
-        self._check_mounts(after)
-        kept = decide(self.wanted, after)
-        return replace(after, instances={name: kept[name].keep for name in kept})
-
-    def _check_mounts(self, after: State) -> None:
-        """Make sure that who mounts another container's volumes has those of the new one.
-
-        :raises NotReached: a container has others.
-        """
-        for name, decision in decide(self.wanted, after).items():
-            for one in decision.keep:
-                has = {mount.name for mount in one.mounts}
-                for source in self.wanted.project.services[name].volumes_from:
-                    for other in after.of(source):
-                        lacks = {mount.name for mount in other.mounts} - has
-                        if other.id in one.volumes_from and lacks:
-                            raise NotReached(
-                                f"{one.name} does not mount all volumes of {other.name}"
-                            )
+        check_unchanged(self.client, list(self.progress.healthy.values()))
+        after = self._look(lambda name, _ones: self.traffic.look(name))
+        former = {one.id for d in self.decisions.values() for one, _why in d.olds}
+        return check_reached(self.wanted, former, after)
 
     def clean_up(self) -> None:
         """Remove the former containers; what cannot be removed is for the next run."""

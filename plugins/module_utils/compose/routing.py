@@ -13,8 +13,9 @@ from ..engine.inspect import Container
 from ..errors import DeliveryError
 from ..http import Http
 from ..probe import Expectation
-from ..routers.base import Router, bracketed, same_targets
+from ..routers.base import Router, bracketed, normal, same_targets
 from ..routers.check import Check, answered
+from ..routers.peers import Share
 from ..routers.routing import NotDrained, Routing
 
 
@@ -58,6 +59,7 @@ class ProjectRouting:
     :param address: where the engine's published ports are reached.
     :param network: the network in which the router reaches containers at their own addresses; None
         for the published ports.
+    :param peers: the hosts whose addresses stay on the routes.
     :param http: makes a client for an address.
     """
 
@@ -67,6 +69,7 @@ class ProjectRouting:
     checks: Checks
     http: Callable[[str], Http]
     network: str | None = None
+    peers: tuple[str, ...] = ()
     left: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -82,8 +85,15 @@ class ProjectRouting:
                 expected = Expectation(checks.prove_path)
                 proof = Check(http, expected, checks.prove_timeout, checks.prove_count)
             serves = proof.any_version() if proof else answered(http, checks.prove_timeout)
-            self._routings[service] = Routing(self.router, name, proof, serves=serves)
+            # In a network, addresses do not tell whose they are.
+            share = Share([self.address], self.peers) if self.network is None else None
+            self._routings[service] = Routing(self.router, name, proof, serves=serves, share=share)
         return self._routings[service]
+
+    def look(self, service: str) -> tuple[str, ...]:
+        """Return where the router sends the service's traffic now, but for peers."""
+        one = self.of(service)
+        return one.own(one.look())
 
     def url(self, service: str, container: Container) -> str:
         """Return where the router reaches a container.
@@ -94,7 +104,10 @@ class ProjectRouting:
         if self.network is not None:
             address = container.addresses.get(self.network)
             if not address:
-                raise NoAddress(f"{container.name} has no address in the network {self.network}")
+                raise NoAddress(
+                    f"{container.name} has no address in the network {self.network}",
+                    next_step="Check that it runs, and that the network is one of the service's.",
+                )
             return f"{entrance.scheme}://{bracketed(address)}:{entrance.port}"
         port = container.host_port(entrance.port)
         if port is None:
@@ -104,6 +117,26 @@ class ProjectRouting:
                 "or name in router.network a network that the router shares with it.",
             )
         return f"{entrance.scheme}://{bracketed(self.address)}:{port}"
+
+    def urls(self, service: str, containers: Sequence[Container]) -> list[str]:
+        """Return where the router reaches these containers, each at an address of its own.
+
+        :raises NoAddress: it does not reach all of them.
+        """
+        urls = [self.url(service, container) for container in containers]
+        if len(set(map(normal, urls))) < len(urls):
+            raise NoAddress(
+                f"{len(urls)} containers of {service} have the addresses {', '.join(urls)} only",
+                next_step="Check how the service publishes its port.",
+            )
+        return urls
+
+    def ask(self, services: Iterable[str]) -> str:
+        """Look once whether these services answer through the router; return what is wrong."""
+        for service in services:
+            if wrong := self.of(service).ask():
+                return f"{service}: {wrong}"
+        return ""
 
     def known(self, service: str, containers: Iterable[Container]) -> dict[str, str]:
         """Return the ids of those containers that can be reached, by their addresses."""

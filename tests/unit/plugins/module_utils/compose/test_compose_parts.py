@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ import pytest
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.cli import Compose
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.colours import (
     CLEAR,
+    POLICY,
     RETIRE,
+    SOAK,
     SWITCH,
     UP,
     Move,
@@ -40,7 +43,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.hashing
     Hashing,
     digest,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.compose.project import line_of
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.suitable import line_of
 from ansible_collections.immutable.delivery.plugins.module_utils.engine.options import Connection
 
 from .world import instance, service
@@ -312,6 +315,18 @@ def test_the_steps_between_two_projects() -> None:
     assert [step.summary for step in plan(seen, Move("p-blue", False, {}, keep=False))] == [
         "remove p-green"
     ]
+
+
+def test_a_project_is_watched_before_the_former_one_is_stopped() -> None:
+    seen = standing("p-blue", live="p-blue")
+    move = Move("p-green", True, {"web": None}, restart={"web": "always"}, soak=10.0)
+    assert [step.action for step in plan(seen, move)] == [UP, POLICY, SWITCH, SOAK, RETIRE]
+    # Two run after a run that was killed: it had not watched the new one to its end.
+    both = standing("p-green", "p-blue", live="p-green")
+    stays = Move("p-green", False, {"web": ["http://h:0"]}, restart={"web": "always"}, soak=10.0)
+    assert [step.action for step in plan(both, stays)] == [POLICY, SOAK, RETIRE]
+    assert both.other("p-green") == "p-blue"
+    assert plan(standing("p-green", live="p-green"), replace(stays, restart={})) == []
 
 
 def test_secrets_are_not_in_what_is_shown_of_a_project() -> None:

@@ -12,6 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.decision import (
+    RECREATE,
+    ROLLING,
+    State,
+    decide,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.diff import (
+    describe,
+    expected,
+)
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.engine_state import (
     Instance,
     Mount,
@@ -19,22 +29,21 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.engine_
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.plan import (
     CREATE,
     FILL,
-    RECREATE,
+    POLICY,
     REMOVE,
     RENAME,
     REPLACE,
     RETIRE,
-    ROLLING,
     ROUTE,
+    SOAK,
     START,
-    State,
-    decide,
-    describe,
-    expected,
     plan,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.compose.project import (
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.service import (
     with_volumes,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.suitable import (
+    Unsuitable,
 )
 
 from .world import HASHING, World, instance, service, wanted
@@ -140,7 +149,71 @@ def test_the_router_is_told_only_where_it_is_astray() -> None:
     old = {"web": [instance(WEB, hash_="old")]}
     assert actions(want, State(old)) == [CREATE, REPLACE, ROUTE, REMOVE]
     rolling = replace(want, strategy=ROLLING)
-    assert actions(rolling, State(old)) == [CREATE, START, RETIRE, REMOVE]
+    assert actions(rolling, State(old)) == [CREATE, START, ROUTE, RETIRE, REMOVE]
+    watched = replace(rolling, soak=10.0)
+    assert actions(watched, State(old)) == [CREATE, START, ROUTE, SOAK, RETIRE, REMOVE]
+    watched = replace(want, soak=10.0)
+    assert actions(watched, State(old)) == [CREATE, REPLACE, ROUTE, SOAK, REMOVE]
+
+
+def test_new_containers_are_watched_before_a_former_one_is_stopped_if_both_can_run() -> None:
+    job = service("job", scale=1)
+    job = replace(job, ends=True)
+    two, one = service("two", scale=2), service("one")
+    old = {
+        "two": [instance(two, number, hash_="old") for number in (1, 2)],
+        "one": [instance(one, hash_="old")],
+        "job": [instance(job, status="exited", hash_="old")],
+    }
+    want = wanted(two, one, job, strategy=ROLLING, routed=frozenset({"two"}), soak=10.0)
+    steps = plan(want, State(old))
+    assert [step.action for step in steps if step.action != START] == [
+        CREATE,
+        *[RETIRE, ROUTE],
+        SOAK,
+        *[RETIRE, RETIRE, REMOVE],
+    ]
+    (watch,) = [step for step in steps if step.action == SOAK]
+    assert watch.detail == {"services": {"one": [], "two": []}, "back": {}}
+    # A service that loses containers has no new ones.
+    fewer = wanted(service("two"), strategy=ROLLING, soak=10.0)
+    assert actions(fewer, State({"two": [instance(two, number) for number in (1, 2)]})) == [
+        RETIRE,
+        REMOVE,
+    ]
+
+
+def test_what_a_killed_run_had_not_watched_is_watched_and_can_go_back() -> None:
+    web = service("web", restart="always")
+    old = instance(web, 1, status="exited", hash_="old", finished=2)
+    older = instance(web, 2, status="exited", hash_="older", finished=1)
+    new = instance(web, 3, restart="always")
+    steps = plan(wanted(web, soak=10.0), State({"web": [older, old, new]}))
+    assert [step.action for step in steps] == [SOAK, REMOVE]
+    assert steps[0].detail == {"services": {"web": ["web-3"]}, "back": {"web": ["web-1"]}}
+    # In lock-step the former one may still run.
+    runs = instance(web, 1, hash_="old", restart="always")
+    rolling = wanted(web, strategy=ROLLING, routed=frozenset({"web"}), soak=10.0)
+    steps = plan(rolling, State({"web": [runs, new]}))
+    assert [step.action for step in steps] == [ROUTE, SOAK, RETIRE, REMOVE]
+    assert steps[1].detail["back"] == {"web": ["web-1"]}
+
+
+def test_a_restart_policy_that_a_killed_run_has_taken_away_is_given_back() -> None:
+    web = service("web", deploy={"restart_policy": {"condition": "on-failure", "max_attempts": 3}})
+    (step,) = plan(wanted(web), State({"web": [instance(web)]}))
+    assert (step.action, step.detail) == (POLICY, {"policies": {"web-1": "on-failure:3"}})
+    assert plan(wanted(web), State({"web": [instance(web, restart="on-failure:3")]})) == []
+    assert service("web", deploy={"restart_policy": {}}).restart == "always"
+    assert service("web").restart == "no"
+
+
+def test_a_service_without_containers_keeps_its_route() -> None:
+    none = service("web", scale=0)
+    for strategy in (RECREATE, ROLLING):
+        with pytest.raises(Unsuitable, match="service web is scaled to 0"):
+            plan(wanted(none, strategy=strategy, routed=frozenset({"web"})), State())
+    assert actions(wanted(none), State({"web": [instance(WEB)]})) == [REPLACE, REMOVE]
 
 
 def test_diff_shows_what_is_new_and_why_and_no_value() -> None:

@@ -6,11 +6,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ansible_collections.immutable.delivery.plugins.module_utils.change import Step
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.decision import (
+    RECREATE,
+    State,
+    Wanted,
+    decide,
+)
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.engine_state import (
     Instance,
     Mount,
@@ -19,19 +26,15 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.hashing
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.plan import (
     CREATE,
     FILL,
-    RECREATE,
     REMOVE,
     RENAME,
     REPLACE,
     RETIRE,
     START,
-    State,
-    Wanted,
-    decide,
     plan,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.compose.project import (
-    Project,
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.project import Project
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.service import (
     Service,
     without_name,
 )
@@ -67,6 +70,8 @@ def instance(
     exit_code: int = 0,
     mounts: Sequence[Mount] = (),
     name: str = "",
+    restart: str = "no",
+    finished: int = 0,
 ) -> Instance:
     """A container of that service; as it is wanted where nothing else is said."""
     refers = refers or {}
@@ -77,6 +82,8 @@ def instance(
         status=status,
         health=health,
         exit_code=exit_code,
+        restart=restart,
+        finished=finished,
     )
     spec = one.resolved(refers) if refers else dict(one.spec)
     if "volumes_from" in spec:
@@ -90,6 +97,8 @@ def instance(
         mounts=tuple(mounts),
         volumes_from=tuple(refers[source] for source in one.volumes_from if source in refers),
         shares={kind: refers[n] for kind, n in one.shares.items() if n in refers},
+        # Which port of a range it got does not matter to these tests.
+        ports=tuple(port for port in one.ports if port.first == port.last),
     )
 
 
@@ -127,10 +136,12 @@ class World:
             for name in detail["services"]:
                 self._set(self.made[name], status="exited")
         elif step.action == REPLACE:
-            for name, what in detail["services"].items():
-                self._set(what["stop"], status="exited", exit_code=0)
-                self._set(self.made.get(name, []), status="running")
-                self._give_name(name)
+            for group in detail["groups"]:
+                self._set(group["stop"], status="exited", exit_code=0)
+                for name in group["start"]:
+                    self._give_name(name)
+                    self._set(self.made[name], status="running")
+                    self._check_claims()
         elif step.action == START:
             self._set([self.made[detail["service"]][detail["slot"]]], status="running")
         elif step.action == RETIRE:
@@ -141,6 +152,15 @@ class World:
             gone = {one for ids in detail["olds"].values() for one in ids}
             self.touched |= gone
             self.all = {n: [o for o in ones if o.id not in gone] for n, ones in self.all.items()}
+
+    def _check_claims(self) -> None:
+        """A port of the host is one container's, and so is a name."""
+        there = [one for ones in self.all.values() for one in ones]
+        alive = [one for one in there if one.container.alive]
+        for one, other in itertools.combinations(alive, 2):
+            assert not any(p.overlaps(q) for p in one.ports for q in other.ports), (one, other)
+        names = [one.name for one in there]
+        assert len(names) == len(set(names)), names
 
     def _create(self, wave: Mapping[str, int]) -> None:
         kept = decide(self.want, self.start)
@@ -165,7 +185,7 @@ class World:
     def _give_name(self, name: str) -> None:
         wanted_name = self.want.project.services[name].container_name
         if wanted_name and self.made.get(name):
-            for one in self.all[name]:
+            for one in [one for ones in self.all.values() for one in ones]:
                 if one.name == wanted_name:
                     self._set([one.id], name=f"{wanted_name}_{one.id}")
             self._set(self.made[name][:1], name=wanted_name)

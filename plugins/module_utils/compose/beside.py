@@ -1,0 +1,143 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The whole of a run by ``blue_green``: a second project beside the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from ..change import Outcome, after, run, undoing
+from ..errors import BadOption
+from ..signals import ignore_signals
+from .blue_green import BlueGreenChange, look
+from .colours import Move, Standing, candidate, live_project, slots
+from .context import LABEL
+from .decision import State, Wanted, decide
+from .engine_state import Instance
+from .events import Watch
+from .images import ALWAYS, Images, ImagesChange, Policy
+from .project import Project
+from .report import downtimes, result
+from .routing import ProjectRouting
+from .session import Session, tag_back
+
+
+def beside(session: Session) -> dict[str, Any]:
+    """Redeploy by ``blue_green``."""
+    base = session.load()
+    routing = session.routing(base)
+    if routing is None:
+        raise BadOption("strategy blue_green needs router")
+    projects = [*slots(base.name), base.name]
+    standing = look(session.containers(base), routing, projects, remember=True)
+    for name in sorted(standing.live) if len(standing.live) > 1 else ():
+        # A run was killed between two switches: what it wanted is made whole.
+        half = session.named(name)
+        seen = session.getting(half).observe()
+        if fits(half, standing, seen, session.policy):
+            move = Move(name, False, {})
+            return finish(session, routing, standing, move, unchanged(seen), project=half)
+    live = live_project(standing, base.name)
+    target = session.named(candidate(base.name, live))
+    fitting = None if live is None else session.named(live)
+
+    def satisfied(service: str, digest: str) -> bool:
+        """Whether the live containers were built from that already."""
+        ones = standing.projects[live].get(service, ()) if live else ()
+        return bool(ones) and all(one.container.labels.get(LABEL) == digest for one in ones)
+
+    getting = session.getting(target, satisfied)
+    if fitting is not None and session.policy.build != ALWAYS:
+        seen = getting.observe()
+        if not seen.stale and fits(fitting, standing, seen, session.policy):
+            move = Move(fitting.name, False, {})
+            return finish(session, routing, standing, move, unchanged(seen), project=fitting)
+    if not session.check_mode:
+        getting = session.getting(target)
+    got = run(getting, check_mode=session.check_mode)
+    if fitting is not None and fits(fitting, standing, got.after, session.policy):
+        move = Move(fitting.name, False, {})
+        return finish(session, routing, standing, move, got, project=fitting)
+    move = Move(target.name, True, dict.fromkeys(routing.entrances))
+    return finish(session, routing, standing, move, got, project=target, getting=getting)
+
+
+def unchanged(seen: Images) -> Outcome[Images]:
+    """Return what came of images that are as they should be."""
+    return Outcome(False, seen, seen, [], {"before": "", "after": ""})
+
+
+def fits(project: Project, standing: Standing, seen: Images, policy: Policy) -> bool:
+    """Tell whether a project stands as it is wanted, whatever its images are called."""
+    if seen.stale:
+        return False
+    ids = {}
+    for name in project.services:
+        image, digest = seen.standing[name], seen.digests.get(name)
+        ids[name] = {image.id} if image is not None else set()
+        if digest is not None and policy.build != ALWAYS:
+            ids[name] |= {
+                one.container.image_id
+                for one in standing.projects[project.name].get(name, ())
+                if one.container.labels.get(LABEL) == digest
+            }
+    wanted = Wanted(project, {name: frozenset(found) for name, found in ids.items()})
+    decisions = decide(wanted, State(standing.projects[project.name]))
+    return not any(decision.changed for decision in decisions.values())
+
+
+def finish(
+    session: Session,
+    routing: ProjectRouting,
+    standing: Standing,
+    move: Move,
+    got: Outcome[Images],
+    *,
+    project: Project,
+    getting: ImagesChange | None = None,
+) -> dict[str, Any]:
+    """Make the move; return what the module documents.
+
+    :param getting: what got the images, where they have been got for this move.
+    """
+    urls: Mapping[str, Sequence[str] | None] = move.routed
+    if not move.deploy:
+        urls = {
+            name: [
+                routing.url(name, one.container)
+                for one in standing.projects[move.target].get(name, ())
+            ]
+            for name in routing.entrances
+        }
+    move = replace(
+        move,
+        routed=urls,
+        keep=session.keep,
+        restart={name: service.restart for name, service in project.services.items()},
+        soak=session.params["soak"],
+    )
+    containers = session.containers(project)
+    change = BlueGreenChange(containers, routing, standing, move)
+    with Watch(session.client, *standing.projects) as watch:
+        with undoing(partial(tag_back, session, getting)):
+            outcome = run(change, check_mode=session.check_mode)
+        ignore_signals()
+        with after(outcome):
+            if not session.check_mode:
+                change.clean_up()
+            before = live_of(standing)
+            now = live_of(look(containers, routing, list(standing.projects)))
+            down = downtimes(project, before, now, watch if outcome.made else None)
+            for text in (*change.left, *routing.left):
+                session.warn(text)
+            return result(session.check_mode, got, outcome, before, now, down=down)
+
+
+def live_of(standing: Standing) -> list[Instance]:
+    """Return the containers of the projects that have traffic."""
+    return [one for project in sorted(standing.live) for one in standing.instances(project)]

@@ -1,0 +1,155 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What becomes of each container of a project: which stay, which are replaced, and why: pure.
+
+A service's good containers are kept. Of the others each is replaced by a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..engine.containers import NO_RESTART
+from ..engine.inspect import EXITED
+from .claims import Holder
+from .engine_state import Instance
+from .project import Project
+from .service import Service
+
+RECREATE = "recreate"
+ROLLING = "rolling"
+BLUE_GREEN = "blue_green"
+
+SURPLUS = "one more than wanted"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What shall stand.
+
+    :param images: by service, the ids of the images that its containers may have; none where its
+        image is going to be another one.
+    :param routed: the services whose containers a router sends traffic to.
+    :param soak: the seconds that new containers are watched before the former ones go.
+    """
+
+    project: Project
+    images: Mapping[str, frozenset[str]]
+    strategy: str = RECREATE
+    routed: frozenset[str] = frozenset()
+    soak: float = 0.0
+
+
+@dataclass(frozen=True)
+class State:
+    """What stands: containers by service, and the services whose route leads elsewhere.
+
+    :param foreign: who else has ports of the host, or names, on the engine.
+    """
+
+    instances: Mapping[str, Sequence[Instance]] = field(default_factory=dict)
+    astray: frozenset[str] = frozenset()
+    foreign: Sequence[Holder] = ()
+
+    def of(self, service: str) -> Sequence[Instance]:
+        """Return the containers of a service."""
+        return self.instances.get(service, ())
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of one service: whom to keep, whom to replace and why, how many to add."""
+
+    keep: tuple[Instance, ...]
+    olds: tuple[tuple[Instance, str], ...]
+    news: int
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.olds or self.news)
+
+    @property
+    def alive(self) -> tuple[Instance, ...]:
+        """Those of the former ones that run, or that the engine starts again and again."""
+        return tuple(one for one, _why in self.olds if one.container.alive)
+
+    @property
+    def proved(self) -> bool:
+        """Whether those that are kept have been watched: no former ones are left beside them."""
+        return all(why == SURPLUS for _one, why in self.olds)
+
+    def resting(self, service: Service) -> tuple[Instance, ...]:
+        """Those that a run which was killed has stopped, and that may have to serve again."""
+        if service.ends or service.restart == NO_RESTART:
+            return ()
+        found = [
+            one
+            for one, _why in self.olds
+            if one.container.status == EXITED and one.container.restart == NO_RESTART
+        ]
+        # There may be older ones that could not be removed.
+        found.sort(key=lambda one: one.container.finished, reverse=True)
+        return tuple(found[: max(1, service.scale)])
+
+
+def decide(wanted: Wanted, state: State) -> dict[str, Decision]:
+    """Return what becomes of each service, in the order in which they depend on each other."""
+    decisions: dict[str, Decision] = {}
+    for level in wanted.project.levels(wanted.project.services):
+        for name in level:
+            service = wanted.project.services[name]
+            keep: list[Instance] = []
+            olds: list[tuple[Instance, str]] = []
+            for one in state.of(name):
+                why = shortcoming(wanted, service, one, decisions)
+                if not why and len(keep) == service.scale:
+                    why = SURPLUS
+                if why:
+                    olds.append((one, why))
+                else:
+                    keep.append(one)
+            decisions[name] = Decision(tuple(keep), tuple(olds), service.scale - len(keep))
+    return decisions
+
+
+def shortcoming(
+    wanted: Wanted, service: Service, one: Instance, decisions: Mapping[str, Decision]
+) -> str:
+    """Return why a container cannot stay, or an empty string."""
+    seen = one.container
+    if seen.status == "created":
+        return "it was never started"
+    if not one.good(service.ends) and not one.starting:
+        if seen.running:
+            return "it is unhealthy"
+        return f"it is {seen.status} (exit code {seen.exit_code})"
+    if seen.image_id not in wanted.images[service.name]:
+        return "its image changed"
+    refers = references(service, one)
+    if refers is None or one.hash not in service.hashes(refers, one.inherited):
+        return "its configuration changed"
+    for name, container_id in refers.items():
+        if container_id not in {kept.id for kept in decisions[name].keep}:
+            return f"it uses {name}, which is replaced"
+    for name, how in service.depends_on.items():
+        if how.get("restart") and name not in refers and decisions[name].olds:
+            return f"it shall be restarted with {name}, which is replaced"
+    return ""
+
+
+def references(service: Service, one: Instance) -> dict[str, str] | None:
+    """Return the ids that a container refers to, by service; None where it has other ones."""
+    written = service.spec.get("volumes_from") or ()
+    if len(written) != len(one.volumes_from) or set(service.shares) - set(one.shares):
+        return None
+    found = {
+        entry.split(":")[0]: container_id
+        for entry, container_id in zip(written, one.volumes_from, strict=True)
+        if not entry.startswith("container:")
+    }
+    found.update({name: one.shares[kind] for kind, name in service.shares.items()})
+    return found

@@ -1,0 +1,55 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The containers of a project before and after a redeploy, for diff mode: no secrets."""
+
+from __future__ import annotations
+
+from ..errors import enumerate_words
+from .decision import State, Wanted, decide
+
+
+def describe(state: State) -> str:
+    """Show what stands, for diff mode."""
+    lines = []
+    for name in sorted(state.instances):
+        for one in state.instances[name]:
+            seen = one.container
+            health = f", {seen.health}" if seen.health else ""
+            lines.append(
+                f"{name}: {one.name} ({seen.status}{health}) image {short(seen.image_id)} "
+                f"container {one.id[:12]}"
+            )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def expected(wanted: Wanted, state: State) -> str:
+    """Show what will stand, and why; of the environment the names only."""
+    lines = []
+    decisions = decide(wanted, state)
+    for name in sorted(decisions):
+        decision = decisions[name]
+        service = wanted.project.services[name]
+        for one in decision.keep:
+            seen = one.container
+            health = f", {seen.health}" if seen.health else ""
+            lines.append(
+                f"{name}: {one.name} ({seen.status}{health}) image {short(seen.image_id)} "
+                f"container {one.id[:12]}"
+            )
+        ids = sorted(short(found) for found in wanted.images[name])
+        why = enumerate_words(dict.fromkeys(why for _one, why in decision.olds))
+        for _slot in range(decision.news):
+            names = ", ".join(service.environment_names)
+            lines.append(
+                f"{name}: new, image {ids[0] if ids else f'{service.image} as it will be'}"
+                + (f", environment {names}" if names else "")
+                + (f" ({why})" if why else "")
+            )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def short(image_id: str) -> str:
+    """Return an image's id as people read it."""
+    return image_id.removeprefix("sha256:")[:12]

@@ -1,0 +1,136 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""In which order containers are stopped and started when they are replaced: pure.
+
+Services start in the order of their dependencies. Whoever has a port of the host, or the name, that
+a new container needs is stopped before that one starts, whatever depends on whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..errors import DeliveryError
+from .claims import Holder, blockers
+from .decision import Decision, State, Wanted
+from .engine_state import Instance
+from .service import Service
+
+
+class Taken(DeliveryError):
+    """A port of the host, or a name, is somebody's who is not to be replaced."""
+
+    kind = "taken"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Containers that are stopped side by side, and the services that then start side by side."""
+
+    stop: tuple[str, ...]
+    start: tuple[str, ...]
+
+
+def order(
+    wanted: Wanted, state: State, decisions: Mapping[str, Decision], names: Iterable[str]
+) -> list[list[Group]]:
+    """Return the groups of each level, which are worked on side by side.
+
+    :param names: the services to replace.
+    :raises Taken: what a new container needs cannot be had.
+    """
+    leaving = {one.id: (name, one) for name in names for one in decisions[name].alive}
+    stopped: set[str] = set()
+    levels = []
+    for level in wanted.project.levels(names):
+        found = []
+        for name in level:
+            stop = {one.id for one in decisions[name].alive}
+            if decisions[name].news:
+                others = [one for one in leaving.values() if one[1].id not in stop]
+                stop |= _needed(wanted.project.services[name], decisions[name], others)
+            found.append(({name}, stop))
+        groups = []
+        for services, stop in _merged(found, leaving):
+            start = tuple(sorted(name for name in services if decisions[name].news))
+            ordered = tuple(sorted(stop - stopped, key=lambda one: leaving[one][1].name))
+            stopped |= stop
+            if start or ordered:
+                groups.append(Group(ordered, start))
+        if groups:
+            levels.append(groups)
+    return levels
+
+
+def _needed(
+    service: Service, decision: Decision, others: Iterable[tuple[str, Instance]]
+) -> set[str]:
+    """Return the ids of those *others* that have what the new containers need."""
+    left = [_holder(one) for _name, one in others]
+    needed = {
+        one.id for one in left if service.container_name and one.name == service.container_name
+    }
+    # One after the other, since a range may be free once one of several has gone.
+    while found := blockers(service.ports, decision.news, left):
+        gone = {one.id for one in found.values()}
+        needed |= gone
+        left = [one for one in left if one.id not in gone]
+    return needed
+
+
+def _merged(
+    parts: Sequence[tuple[set[str], set[str]]], leaving: Mapping[str, tuple[str, Instance]]
+) -> list[tuple[set[str], set[str]]]:
+    """Join what stops the same containers, so that nobody starts before they have ended."""
+    merged: list[tuple[set[str], set[str]]] = []
+    for part in parts:
+        joined = [one for one in merged if one[1] & part[1]]
+        services = part[0].union(*(one[0] for one in joined))
+        stop = part[1].union(*(one[1] for one in joined))
+        merged = [*(one for one in merged if one not in joined), (services, stop)]
+    return sorted(merged, key=lambda part: sorted(part[0]))
+
+
+def _holder(one: Instance) -> Holder:
+    return Holder(one.name, one.ports if one.container.alive else (), one.name, one.id)
+
+
+def check_claims(wanted: Wanted, state: State, decisions: Mapping[str, Decision]) -> None:
+    """Make sure that new containers can have their ports and names once former ones have ended.
+
+    :raises Taken: they cannot.
+    """
+    leaving = {one.id for decision in decisions.values() for one, _why in decision.olds}
+    ours = {one.id for decision in decisions.values() for one in decision.keep} | leaving
+    staying = [
+        _holder(one) for ones in state.instances.values() for one in ones if one.id not in leaving
+    ]
+    staying += [one for one in state.foreign if not one.id or one.id not in ours]
+    promised: list[Holder] = []
+    for name, decision in decisions.items():
+        service = wanted.project.services[name]
+        if not decision.news:
+            continue
+        for port, holder in blockers(service.ports, decision.news, [*staying, *promised]).items():
+            raise Taken(
+                f"service {name} needs {port} of the host, which {holder.who} has",
+                next_step="Give one of them another port, or stop the one that has it.",
+            )
+        for port in service.ports:
+            if port.last - port.first + 1 < decision.news:
+                raise Taken(
+                    f"service {name} needs {port} of the host for each of {decision.news} "
+                    "containers",
+                    next_step="Scale it to 1, or let the engine pick the ports.",
+                )
+        fixed = tuple(port for port in service.ports if port.first == port.last)
+        promised.append(Holder(f"service {name}", fixed))
+        for holder in state.foreign if service.container_name else ():
+            if holder.name == service.container_name and holder.id not in ours:
+                raise Taken(
+                    f"service {name} has container_name {holder.name}, which {holder.who} has",
+                    next_step="Remove or rename that container, or give the service another name.",
+                )

@@ -1,0 +1,173 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The undo of a redeploy in place: the very same containers as before serve again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from ..engine.errors import Missing
+from ..engine.inspect import Container
+from ..engine.parallel import patiently, together
+from ..errors import DeliveryError, enumerate_words
+from .containers import Containers
+from .decision import ROLLING, Wanted
+from .engine_state import GRACE, Instance
+from .traffic import Traffic
+
+
+@dataclass
+class Progress:
+    """What a redeploy has done so far. Each is noted before it is done.
+
+    :param made: the new containers, by service.
+    :param own: the restart policies that the files give them, by id.
+    :param healthy: those that were found healthy, as they were seen then.
+    :param started: ids of the new containers that were started.
+    :param stopped: the former containers that were told to stop, by id, each with its policy.
+    """
+
+    made: dict[str, list[str]] = field(default_factory=dict)
+    own: dict[str, str] = field(default_factory=dict)
+    healthy: dict[str, Container] = field(default_factory=dict)
+    started: set[str] = field(default_factory=set)
+    stopped: dict[str, tuple[Instance, str]] = field(default_factory=dict)
+
+    def stop(self, one: Instance, restart: str = "") -> None:
+        """Note that a former container is told to stop.
+
+        :param restart: the policy that it gets when it is started again.
+        """
+        self.stopped.setdefault(one.id, (one, restart or one.container.restart))
+
+
+class PutBack:
+    """Undoes what :class:`Progress` has noted, once, however many steps ask for it."""
+
+    def __init__(
+        self, containers: Containers, wanted: Wanted, traffic: Traffic, progress: Progress
+    ) -> None:
+        self.containers = containers
+        self.wanted = wanted
+        self.traffic = traffic
+        self.progress = progress
+        self.former: Mapping[str, Instance] = {}
+        self.done = False
+
+    def __call__(self) -> str:
+        """Bring the former containers back; return who serves again.
+
+        :raises DeliveryError: not all of it could be done; the rest has been.
+        """
+        if self.done:
+            return ""
+        self.done = True
+        failed: list[DeliveryError] = []
+
+        def attempt(call: Callable[[], object]) -> None:
+            try:
+                call()
+            except DeliveryError as error:
+                failed.append(error)
+
+        # Those that still run can have the traffic at once.
+        for name in sorted(self.traffic.written):
+            attempt(partial(self._send_back_now, name))
+        if self.wanted.strategy != ROLLING:
+            # A port, a name or a volume may be for one of them only.
+            attempt(self._stop_new)
+        attempt(self.restore_names)
+        attempt(self._start_former)
+        names = {one.service for one, _policy in self.progress.stopped.values()}
+        for name in sorted(names | self.traffic.written):
+            attempt(partial(self.traffic.send_back, name))
+        if self.wanted.strategy == ROLLING:
+            for name in sorted(self.traffic.written):
+                attempt(partial(self.traffic.drain, name))
+            attempt(self._stop_new)
+        if failed:
+            raise failed[0]
+        back = self._back()
+        return f"{enumerate_words(back)} {'serves' if len(back) == 1 else 'serve'} again" * bool(
+            back
+        )
+
+    def _back(self) -> list[str]:
+        """Return the names of those that were started again, or have the traffic again."""
+        ids = list(self.progress.stopped)
+        ids += [one for name in self.traffic.written for one in self.traffic.former.get(name, ())]
+        return sorted({self.former[one].name for one in ids if one in self.former})
+
+    def _send_back_now(self, name: str) -> None:
+        if self.traffic.send_back(name, self.progress.stopped) and (
+            self.wanted.strategy != ROLLING
+        ):
+            self.traffic.drain(name)
+
+    def _stop_new(self) -> None:
+        together(
+            partial(patiently, self._stop, container_id)
+            for ids in self.progress.made.values()
+            for container_id in ids
+            if container_id in self.progress.started
+        )
+
+    def _stop(self, container_id: str) -> None:
+        try:
+            seen = self.containers.inspect(container_id)
+            self.containers.stop_and_keep(container_id, GRACE, seen.name)
+        except Missing:
+            return  # it does not run, then
+
+    def _start_former(self) -> None:
+        """Start them in the order of their dependencies, each level healthy before the next."""
+        stopped = self.progress.stopped.values()
+        for level in self.wanted.project.levels({one.service for one, _policy in stopped}):
+            ones = [(one, policy) for one, policy in stopped if one.service in level]
+            together(
+                partial(
+                    patiently,
+                    self.containers.start_again,
+                    one.id,
+                    one.grace,
+                    one.name,
+                    restart=policy,
+                )
+                for one, policy in ones
+            )
+            # One that was not healthy before is not waited for; one that a killed run stopped is.
+            self.containers.wait([one.id for one, _p in ones if self._was_good(one)])
+
+    def _was_good(self, one: Instance) -> bool:
+        return one.container.well or not one.container.alive
+
+    def restore_names(self) -> None:
+        """Give the former containers their names; others that have one of them get another."""
+        names = {one.name: one.id for one in self.former.values()}
+        new = [one for ids in self.progress.made.values() for one in ids]
+        for container_id in self._known([*self.former, *new]):
+            now = patiently(self.containers.inspect, container_id).name
+            if names.get(now, container_id) != container_id:
+                patiently(self.containers.rename, container_id, aside(now, container_id))
+        for name, container_id in names.items():
+            if self._known([container_id]):
+                patiently(self.containers.rename, container_id, name)
+
+    def _known(self, ids: Iterable[str]) -> Sequence[str]:
+        found = []
+        for container_id in ids:
+            try:
+                patiently(self.containers.inspect, container_id)
+            except Missing:
+                continue
+            found.append(container_id)
+        return found
+
+
+def aside(name: str, container_id: str) -> str:
+    """Return the name of a container whose own is somebody else's now."""
+    return f"{name}_{container_id[:12]}"

@@ -1,0 +1,97 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The whole of a run: the images, then the containers, and what is told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from ..change import Outcome, after, run, undoing
+from ..engine.client import connect
+from ..engine.options import Connection
+from ..errors import BadOption
+from ..given import check_seconds
+from ..signals import ignore_signals, signals_as_errors
+from .beside import beside
+from .decision import BLUE_GREEN, Wanted
+from .engine_state import instances
+from .events import Watch
+from .images import Images
+from .options import compose_of
+from .project import Project
+from .redeploy import RedeployChange
+from .report import downtimes, result
+from .routing import ProjectRouting
+from .session import Session, tag_back
+
+
+def redeploy(
+    params: Mapping[str, Any], check_mode: bool, warn: Callable[[str], None]
+) -> dict[str, Any]:
+    """Do the whole of it; return what the module documents.
+
+    :raises DeliveryError: it failed; what had been done was undone.
+    """
+    for name in ("wait_timeout", "build_timeout", "pull_timeout"):
+        if not 0 < params[name] < float("inf"):
+            raise BadOption(f"{name} must be more than 0 seconds, and not endless")
+    check_seconds(params, ("soak",))
+    connection = Connection.of(params)
+    compose = compose_of(params, connection)
+    client = connect(connection)
+    try:
+        with signals_as_errors():
+            session = Session(params, check_mode, warn, client, compose, connection)
+            if params["strategy"] == BLUE_GREEN:
+                return beside(session)
+            return in_place(session)
+    finally:
+        client.close()
+
+
+def in_place(session: Session) -> dict[str, Any]:
+    """Redeploy by ``recreate`` or ``rolling``."""
+    project = session.load()
+    routing = session.routing(project)
+    getting = session.getting(project)
+    got = run(getting, check_mode=session.check_mode)
+    with Watch(session.client, project.name) as watch:
+        with undoing(partial(tag_back, session, getting)):
+            wanted = wanted_of(session, project, got, routing)
+            change = RedeployChange(
+                session.containers(project, got.after.standing), wanted, routing
+            )
+            outcome = run(change, check_mode=session.check_mode)
+        ignore_signals()
+        with after(outcome):
+            if not session.check_mode:
+                change.clean_up()
+            seen = instances(session.client, project.name)
+            now = [one for name in project.services for one in seen.get(name, ())]
+            before = [one for name in project.services for one in outcome.before.of(name)]
+            down = downtimes(project, before, now, watch if outcome.made else None)
+            for text in (*change.left, *(routing.left if routing else ())):
+                session.warn(text)
+            return result(session.check_mode, got, outcome, before, now, down=down)
+
+
+def wanted_of(
+    session: Session, project: Project, got: Outcome[Images], routing: ProjectRouting | None
+) -> Wanted:
+    """Return what shall stand, now that the images are known."""
+    stale = got.before.stale if session.check_mode else frozenset()
+    ids = {
+        name: frozenset({seen.id} if seen is not None and name not in stale else ())
+        for name, seen in got.after.standing.items()
+    }
+    return Wanted(
+        project,
+        ids,
+        session.params["strategy"],
+        frozenset(routing.entrances if routing else ()),
+        session.params["soak"],
+    )

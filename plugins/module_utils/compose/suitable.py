@@ -1,0 +1,116 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a strategy cannot do with a project, refused before anything is done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from .cli import ComposeError
+from .project import Project
+
+KEY = re.compile(r"""(\s*)["']?([^\s"'#:]+)["']?\s*:""")
+# What compose does between creating a container and starting it, or outside of any container.
+NOT_BY_STARTING = {
+    "post_start": "its hook would not be run",
+    "pre_stop": "its hook would not be run",
+    "provider": "it is no container",
+    "links": "they would name the container that is replaced",
+}
+
+
+class Unsuitable(ComposeError):
+    """The compose files hold what the strategy cannot do."""
+
+    kind = "unsuitable"
+
+
+def check_startable(project: Project) -> None:
+    """Make sure that starting a container is all there is to starting each service.
+
+    :raises Unsuitable: a service needs more.
+    """
+    for service in project.services.values():
+        for key, why in NOT_BY_STARTING.items():
+            if service.spec.get(key):
+                raise Unsuitable(
+                    f"service {service.name} has {key}, which only strategy blue_green can do: "
+                    f"{why}"
+                )
+        for kind in ("secrets", "configs"):
+            for entry in service.spec.get(kind) or ():
+                source = entry["source"]
+                definition = (project.model.get(kind) or {}).get(source) or {}
+                if "environment" in definition or "content" in definition:
+                    raise Unsuitable(
+                        f"service {service.name} uses {source} of {kind}, which is no file; only "
+                        "strategy blue_green can do that",
+                        next_step=f"Keep {source} in a file, and name it in {kind}.",
+                    )
+
+
+def check_repeatable(project: Project, folder: Path, strategy: str) -> None:
+    """Make sure that two containers of each service can run side by side.
+
+    :raises Unsuitable: the files fix what only one of them can have.
+    """
+    for service in project.services.values():
+        if service.container_name:
+            raise Unsuitable(
+                f"service {service.name} has container_name {service.container_name}"
+                f"{_place(project, folder, service.name, 'container_name')}, so strategy "
+                f"{strategy} cannot run a second container beside it",
+                next_step="Remove container_name; others reach the containers by the service's "
+                "name. Or use strategy recreate.",
+            )
+        if service.shares and strategy == "rolling":
+            kind, other = next(iter(service.shares.items()))
+            raise Unsuitable(
+                f"service {service.name} shares {kind} with a container of {other}"
+                f"{_place(project, folder, service.name, kind)}, which strategy rolling would take "
+                "from it",
+                next_step="Use a network of both, or strategy recreate.",
+            )
+        if service.fixed_ports:
+            port = service.fixed_ports[0]
+            raise Unsuitable(
+                f"service {service.name} publishes the fixed port {port}"
+                f"{_place(project, folder, service.name, 'ports')}, so strategy {strategy} cannot "
+                "run a second container beside it",
+                next_step="Give the container's port alone, so that the engine picks the host's, "
+                "and let a router hold the fixed one. Or use strategy recreate.",
+            )
+
+
+def _place(project: Project, folder: Path, service: str, key: str) -> str:
+    """Return the file and line of a service's *key*, where they are found."""
+    for name in project.files:
+        try:
+            lines = (folder / name).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            continue
+        number = line_of(lines, service, key)
+        if number:
+            return f" ({name}, line {number})"
+    return ""
+
+
+def line_of(lines: Sequence[str], service: str, key: str) -> int | None:
+    """Return the number of the line of services.SERVICE.KEY in block-style YAML, or None."""
+    path = ["services", service, key]
+    above: list[tuple[int, str]] = []
+    for number, line in enumerate(lines, 1):
+        found = KEY.match(line)
+        if not found:
+            continue
+        indent = len(found[1])
+        while above and indent <= above[-1][0]:
+            above.pop()
+        above.append((indent, found[2]))
+        if [name for _indent, name in above] == path:
+            return number
+    return None
