@@ -23,6 +23,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.engine.options 
 )
 from tests.support.certificates import Authority
 from tests.support.modules import run_module
+from tests.support.plays import run_play
 from tests.support.service_front import EngineFront, engine_front
 
 OPTIONS = {name: spec.get("default") for name, spec in ENGINE_OPTIONS.items()}
@@ -156,3 +157,37 @@ def test_a_context_with_certificates(
             {"name": "contexts", "services": {"a": {"image": "a"}}}, "ps", doing="list containers"
         )
         assert len(front.requests) > 2 and not front.refused
+
+
+@pytest.mark.parametrize("entry", ["portal_compose/instance", "heal/engine"])
+@pytest.mark.parametrize("how", ["variable", "current"])
+def test_a_role_that_would_reach_two_engines_refuses_a_context(
+    fronts: dict[str, EngineFront],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    entry: str,
+    how: str,
+) -> None:
+    if how == "current":
+        (tmp_path / "config.json").write_text(json.dumps({"currentContext": "second"}))
+    else:
+        monkeypatch.setenv("DOCKER_CONTEXT", "second")
+    role, _slash, file = entry.partition("/")
+    task = {
+        "name": "Reach the engine",
+        "ansible.builtin.include_role": {
+            "name": f"immutable.delivery.{role}",
+            "tasks_from": file,
+        },
+        "vars": {
+            "heal_from_here": True,
+            "portal_compose_deployment_key": "k",
+            "portal_compose_postgres_password": "p",
+        },
+    }
+    refused = run_play([task])
+    assert refused.rc != 0
+    assert "The Docker context second is chosen" in refused.failures[0].msg, refused.output
+    assert asked(fronts) == SOCKET
+    monkeypatch.setenv("DOCKER_CONTEXT", "default")
+    assert "is chosen" not in run_play([task]).output
