@@ -91,10 +91,13 @@ EXPORTS: dict[str, Case] = {
         "instances of a blue/green deploy must have the same one.",
         options={"deployment_key": "not-the-key-at-all"},
     ),
-    "empty_key": Case("deployment_key is empty.", options={"deployment_key": "  "}),
+    "empty_key": Case(
+        "deployment_key is empty.", options={"deployment_key": "  "}, kind="bad_option"
+    ),
     "unsendable_key": Case(
         "deployment_key has characters that an HTTP header cannot carry.",
         options={"deployment_key": "k3y\nX-Evil: 1"},
+        kind="bad_option",
     ),
     "wrong_host": Case(
         "@ answers 503. It is starting or has no instance for this Host: give the portal's API "
@@ -117,11 +120,15 @@ EXPORTS: dict[str, Case] = {
         "poll_interval must be at least 2 seconds, not 1. "
         "The portal takes 25 calls a minute and refuses the rest.",
         options={"poll_interval": 1},
+        kind="bad_option",
     ),
-    "no_time": Case("timeout must be more than 0 seconds, not 0.", options={"timeout": 0}),
+    "no_time": Case(
+        "timeout must be more than 0 seconds, not 0.", options={"timeout": 0}, kind="bad_option"
+    ),
     "lock_for_ever": Case(
         "lock_seconds must be more than 0 and at most 86400, not 1e+300.",
         options={"lock_seconds": 1e300},
+        kind="bad_option",
     ),
     "dest_in_a_missing_folder": Case(
         "the folder of dest does not exist: .*/nowhere. Nothing was changed. Make it first.",
@@ -298,9 +305,10 @@ def plain(text: str, case: Case) -> str:
     """Return a message without the state and the next step that any failure of its kind has."""
     for step in USUAL_STEPS:
         text = text.removesuffix(f" {step}")
-    return (
-        text if "Nothing was changed." in case.told else text.replace(" Nothing was changed.", "")
-    )
+    text = re.sub(r" (Done|Not completed): [^.]*\.", "", text)
+    if "Nothing was changed." in case.told:
+        return text
+    return text.replace(" Nothing was changed.", "")
 
 
 @dataclass
