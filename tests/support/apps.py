@@ -61,7 +61,7 @@ def start_app(
     argv: Sequence[str],
     env: Mapping[str, str] | None,
     ready_file: Path,
-    timeout: float = 20,
+    timeout: float = 60,
 ) -> AppProcess:
     """Run argv (which must make the app write ready_file) and return it once it is listening.
 
