@@ -235,7 +235,8 @@ def test_killed(shop: Shop, turning: list[str], moment: str, after: bool) -> Non
     name, now, then = turning
     with traffic(f"{shop.proxy.url}/{name}/1", clients=1) as seen:
         during(shop, (name, then), signal.SIGKILL, moment, after)
-        switched = moment.startswith(("/stop", "DELETE"))
+        # A container gets its name once it was watched with the traffic.
+        switched = moment.startswith(("/rename", "/stop", "DELETE"))
         assert shop.version(name) == (then if switched else now)
         again = shop.deploy(name, shop.image(then), keep_releases=0)
     turning[1:] = [then, now]
