@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ import requests
 from docker import DockerClient
 from docker.models.containers import Container
 
+from ansible_collections.immutable.delivery.plugins.module_utils.lock.file import read, work_file
 from tests.support.modules import Ended, run_module
 from tests.support.plays import ROOT, PlayResult, run_play, start_play
 from tests.support.service import SERVICE_LABEL, events_since
@@ -228,23 +230,30 @@ def test_by_the_play_under_the_lock_and_in_check_mode(production: Production) ->
     would = checked.task(repair)
     assert would.changed and "would start" in would["diff"]["after"]
     assert "would be repaired" in checked.stdout
-    gate = production.folder / "gate"
+    path = production.folder / "deploy.lock"
     with start_play(
         [
             {
                 "name": "Lock",
                 "immutable.delivery.deploy_lock": {
-                    "path": str(production.folder / "deploy.lock"),
+                    "path": str(path),
                     "name": "demo",
                 },
             },
-            {"name": "Deploy", "ansible.builtin.wait_for": {"path": str(gate)}},
+            {"name": "Deploy", "ansible.builtin.wait_for": {"path": "/never"}},
         ]
     ) as deploying:
         eventually(lambda: bool(deploying.results), "the lock of a deploy")
         kept_out = production.play(HEAL).ok()
-        gate.touch()
+        deploying.kill()
     assert not kept_out.changed and "being deployed by" in kept_out.stdout, kept_out.output
+    # What a module of the killed deploy is still at is not in need of repair either.
+    held = read(path)
+    assert held is not None
+    with work_file(path, held.token).open() as shared:
+        fcntl.flock(shared, fcntl.LOCK_SH)
+        kept_out = production.play(HEAL).ok()
+    assert not kept_out.changed and "is still at work on demo" in kept_out.stdout, kept_out.output
     seen = events_since(production.engine, began, production.prefix)
     assert [event for event in seen if not event.startswith(IDLE)] == []
     healed = production.play(HEAL).ok()
