@@ -172,7 +172,7 @@ from ..module_utils.delivery_module import DeliveryModule
 from ..module_utils.errors import BadOption, DeliveryError
 from ..module_utils.given import check_seconds
 from ..module_utils.identity import ProcessId
-from ..module_utils.lock.change import LockChange
+from ..module_utils.lock.change import DeployLockChange
 from ..module_utils.lock.model import Lock, Observed, Reason, State
 from ..module_utils.lock.work import Acquisition
 from ..module_utils.wiring import end_with
@@ -204,7 +204,7 @@ def main() -> None:
     end_with(module, work)
 
 
-def change_of(params: dict[str, Any]) -> LockChange:
+def change_of(params: dict[str, Any]) -> DeployLockChange:
     """Return the change that the options describe.
 
     :raises DeliveryError: an option cannot be used.
@@ -222,7 +222,7 @@ def change_of(params: dict[str, Any]) -> LockChange:
             "deploy_lock was run without its action plugin, so it does not know who asks",
             next_step="Run it as a task, by its full name.",
         ) from error
-    return LockChange(
+    return DeployLockChange(
         Path(params["path"]).absolute(),
         params["name"],
         params["state"],
@@ -236,7 +236,7 @@ def change_of(params: dict[str, Any]) -> LockChange:
     )
 
 
-def warn(module: DeliveryModule, change: LockChange, outcome: Outcome[Observed]) -> None:
+def warn(module: DeliveryModule, change: DeployLockChange, outcome: Outcome[Observed]) -> None:
     """Say what was out of the ordinary."""
     before = outcome.before
     if change.left_at_work:
@@ -257,7 +257,7 @@ def warn(module: DeliveryModule, change: LockChange, outcome: Outcome[Observed])
         )
 
 
-def values_of(change: LockChange, outcome: Outcome[Observed]) -> dict[str, Any]:
+def values_of(change: DeployLockChange, outcome: Outcome[Observed]) -> dict[str, Any]:
     """Return what the module documents, beside what all modules return."""
     before, after = outcome.before, outcome.after
     taken_over = (

@@ -30,7 +30,7 @@ from .work import Busy, nobody_at_work
 from .workers import Worker
 
 
-class LockChange:
+class DeployLockChange:
     """Bring the lock at *path* to *desired* for *owner*.
 
     :param holder: for whom the owner holds it, see :class:`Lock`.
@@ -138,19 +138,21 @@ class LockChange:
         return self.describe(after)
 
     def _try(self, deadline: Deadline) -> bool:
-        """Do what is to be done now; return False if the lock was given on while this waited."""
+        """Do what is to be done now; return False if that became something else meanwhile."""
         seen = self.observe()
-        with self._nobody_at_work(seen, deadline), exclusive(self.path.parent):
+        steps = self.plan(seen)
+        with self._nobody_at_work(seen, steps, deadline), exclusive(self.path.parent):
             now = self.observe()
-            if now.token != seen.token:
+            if now.token != seen.token or self.plan(now) != steps:
                 return False
-            for step in self.plan(now):
+            for step in steps:
                 self._do(step.action, now)
         return True
 
     @contextmanager
-    def _nobody_at_work(self, seen: Observed, deadline: Deadline) -> Iterator[None]:
-        steps = self.plan(seen)
+    def _nobody_at_work(
+        self, seen: Observed, steps: Sequence[Step], deadline: Deadline
+    ) -> Iterator[None]:
         if seen.lock is None or not any(step.action in (ACQUIRE, RELEASE) for step in steps):
             yield
             return

@@ -29,7 +29,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.identity import
     process,
     this_machine,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.lock.change import LockChange
+from ansible_collections.immutable.delivery.plugins.module_utils.lock.change import DeployLockChange
 from ansible_collections.immutable.delivery.plugins.module_utils.lock.file import read, work_file
 from ansible_collections.immutable.delivery.plugins.module_utils.lock.model import (
     Held,
@@ -215,10 +215,10 @@ def ended() -> ProcessId:
     return found
 
 
-def change(path: Path, desired: str = "held", **more: Any) -> LockChange:
+def change(path: Path, desired: str = "held", **more: Any) -> DeployLockChange:
     owner = more.pop("owner", None) or myself()
     options = {"user": "kim", "holder": "web1", "ttl": 3600, **more}
-    return LockChange(path, "portal", desired, owner, **options)
+    return DeployLockChange(path, "portal", desired, owner, **options)
 
 
 def names(folder: Path) -> list[str]:
@@ -348,7 +348,7 @@ def test_one_who_took_it_meanwhile_keeps_it(tmp_path: Path) -> None:
 
 
 def test_a_failure_after_it_was_taken_gives_it_back(tmp_path: Path) -> None:
-    class Failing(LockChange):
+    class Failing(DeployLockChange):
         def verify(self, observed: Observed, applied: Any) -> Observed:
             raise DeliveryError("no")
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.immutable.delivery.plugins.module_utils.change import run
+from ansible_collections.immutable.delivery.plugins.module_utils.change import Step, run
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.cli import Compose
 from ansible_collections.immutable.delivery.plugins.module_utils.deadline import Deadline
 from ansible_collections.immutable.delivery.plugins.module_utils.engine.options import Connection
@@ -29,14 +29,18 @@ from ansible_collections.immutable.delivery.plugins.module_utils.identity import
     process,
     this_machine,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.lock.change import LockChange
+from ansible_collections.immutable.delivery.plugins.module_utils.lock.change import DeployLockChange
 from ansible_collections.immutable.delivery.plugins.module_utils.lock.file import (
     make_work_file,
     read,
     work_file,
     write,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.lock.model import Held, Lock
+from ansible_collections.immutable.delivery.plugins.module_utils.lock.model import (
+    Held,
+    Lock,
+    Observed,
+)
 from ansible_collections.immutable.delivery.plugins.module_utils.lock.work import (
     Acquisition,
     Busy,
@@ -66,11 +70,11 @@ def lay(path: Path, token: str = "former") -> Acquisition:
     return Acquisition.here(path, token)
 
 
-def taking(path: Path, desired: str = "held", **more: Any) -> LockChange:
+def taking(path: Path, desired: str = "held", **more: Any) -> DeployLockChange:
     owner = process(os.getpid())
     assert owner is not None
     options = {"user": "kim", "holder": "web1", "ttl": 3600, "wait_timeout": 60, **more}
-    return LockChange(path, "portal", desired, owner, **options)
+    return DeployLockChange(path, "portal", desired, owner, **options)
 
 
 @contextmanager
@@ -135,6 +139,28 @@ def test_a_lock_is_not_released_while_somebody_works_under_it(path: Path) -> Non
         assert path.exists()
     run(taking(path, desired="released"))
     assert [one.name for one in path.parent.iterdir()] == ["ready"]
+
+
+def test_the_last_one_to_leave_waits_too_if_it_was_not_the_last_a_moment_ago(path: Path) -> None:
+    class Late(DeployLockChange):
+        """Sees a neighbour once that has left since."""
+
+        def observe(self) -> Observed:
+            seen = super().observe()
+            if neighbours and seen.lock is not None:
+                holders = (*seen.lock.holders, neighbours.pop())
+                return replace(seen, lock=replace(seen.lock, holders=holders))
+            return seen
+
+    run(taking(path))
+    held = read(path)
+    assert held is not None
+    neighbours = ["web2"]
+    late = Late(path, "portal", "released", held.owner, user="kim", holder="web1", ttl=1)
+    with working(lambda: work_under(Acquisition.here(path, held.token)), path):
+        with pytest.raises(Held, match="is still at work"):
+            late.apply(Step("leave", ""), lambda undo, state="": None)
+        assert path.exists() and not neighbours
 
 
 def test_what_a_killed_process_forked_is_at_work(path: Path) -> None:
