@@ -86,7 +86,7 @@ class RoutedService:
 def version_of(container: Container) -> str:
     """The version that a container runs."""
     variables = dict(entry.partition("=")[::2] for entry in container.attrs["Config"]["Env"])
-    return variables.get("VERSION", "")
+    return str(variables.get("VERSION", ""))
 
 
 def policy_of(container: Container) -> str:
