@@ -21,7 +21,7 @@ the map's file, and a switch is refused where the service is no longer what ``ob
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +38,9 @@ from .haproxy_runtime import Runtime
 from .plan import where
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+Changes = Sequence[tuple[str, str | None]]
+# How often an HAProxy is told again that was restarted meanwhile.
+TRIES = 3
 HEADER = "# Written at each switch, so that a restart keeps what stands.\n"
 
 
@@ -104,9 +107,8 @@ class HaProxy:
         :raises RouterError: HAProxy or the files cannot be changed.
         """
         live, candidate, weight = _keys(service)
-        with self._filled(service, urls) as name:
-            self._set([(live, name), (weight, None), (candidate, None)])
-        # It may be taken back, and then this is what must be found.
+        self._carry(service, urls, lambda name: [[(live, name), (weight, None), (candidate, None)]])
+        # It may be undone, and then this is what must be found.
         self.seen[service] = Route(service, tuple(urls))
 
     def remove(self, service: str) -> None:
@@ -169,11 +171,15 @@ class HaProxy:
         _live, candidate, share = _keys(service)
         if self._lower(service, urls, weight):
             return
-        with self._filled(service, urls) as name:
+
+        def changes(name: str) -> list[Changes]:
+            first: list[Changes] = []
             if self._map().get(candidate) != name:
                 # Lest an earlier candidate's share went to this one for a moment.
-                self._set([(share, None), (candidate, name)])
-            self._set([(share, str(weight))])
+                first = [[(share, None), (candidate, name)]]
+            return [*first, [(share, str(weight))]]
+
+        self._carry(service, urls, changes)
         self.seen[service] = replace(live, candidate=Candidate(tuple(urls), weight))
 
     def _lower(self, service: str, urls: Sequence[str], weight: int) -> bool:
@@ -194,6 +200,30 @@ class HaProxy:
             self._check_seen(service)
             self._set([(weight, None), (candidate, None)])
             self.seen[service] = self._route(service)
+
+    def _carry(
+        self, service: str, urls: Sequence[str], changes: Callable[[str], Sequence[Changes]]
+    ) -> None:
+        """Change the map once a backend has *urls*.
+
+        An HAProxy that is restarted in between forgets them. Then the map is as it was before
+        until they are up again.
+        """
+        for _attempt in range(TRIES):
+            with self._filled(service, urls) as name:
+                known = self._map()
+                for change in changes(name):
+                    self._set(change)
+                if self.backends.named(name).holds(as_targets(urls)):
+                    return
+                self._set([(key, known.get(key)) for key in _keys(service)])
+        raise self._restarted()
+
+    def _restarted(self) -> RouterError:
+        return RouterError(
+            f"HAProxy lost the change {TRIES} times, as it does when it is restarted",
+            next_step="See its log, then run this again.",
+        )
 
     @contextmanager
     def _filled(self, service: str, urls: Sequence[str]) -> Iterator[str]:
@@ -226,31 +256,36 @@ class HaProxy:
             if name not in self._map().values() and not self.backends.sessions().get(name):
                 self.backends.out_of_service(self.backends.named(name))
 
-    def _set(self, changes: Sequence[tuple[str, str | None]]) -> dict[str, str]:
+    def _set(self, changes: Changes) -> dict[str, str]:
         """Change entries of the map, in this order, and both files; None removes one.
 
         The files are written first and renamed last: that a disk is full must not be found out
-        after the switch.
+        after the switch. An HAProxy that is restarted before they are renamed has the earlier map,
+        and is told again: at its next restart it would have another one than it has now.
         """
-        known = self._map()
-        wanted = {**known, **dict(changes)}
-        kept = {name: value for name, value in sorted(wanted.items()) if value is not None}
-        lines = (f"{name} {value}\n" for name, value in kept.items())
-        state = self.runtime.ask("show servers state") + "\n"
-        prepared = Prepared({self.state_file: state, self.map_file: HEADER + "".join(lines)})
-        try:
-            for name, value in changes:
-                if value is None and name in known:
-                    self.runtime.tell(f"del map {self.map_name} {name}")
-                elif value is not None and known.get(name) != value:
-                    verb = "set" if name in known else "add"
-                    self.runtime.tell(f"{verb} map {self.map_name} {name} {value}")
-            if self._map() != kept:
-                raise RouterError("HAProxy's map is not what it was told to be", next_step=APART)
-            prepared.commit()
-        finally:
-            prepared.discard()
-        return kept
+        for _attempt in range(TRIES):
+            known = self._map()
+            wanted = {**known, **dict(changes)}
+            kept = {name: value for name, value in sorted(wanted.items()) if value is not None}
+            lines = (f"{name} {value}\n" for name, value in kept.items())
+            state = self.runtime.ask("show servers state") + "\n"
+            prepared = Prepared({self.state_file: state, self.map_file: HEADER + "".join(lines)})
+            try:
+                self._tell(known, changes)
+                prepared.commit()
+            finally:
+                prepared.discard()
+            if self._map() == kept:
+                return kept
+        raise self._restarted()
+
+    def _tell(self, known: Mapping[str, str], changes: Changes) -> None:
+        for name, value in changes:
+            if value is None and name in known:
+                self.runtime.tell(f"del map {self.map_name} {name}")
+            elif value is not None and known.get(name) != value:
+                verb = "set" if name in known else "add"
+                self.runtime.tell(f"{verb} map {self.map_name} {name} {value}")
 
     def _check_seen(self, service: str) -> None:
         seen = self.seen.get(service)

@@ -78,6 +78,8 @@ class Registry:
         :raises RouterError: the proxy did not confirm it, or cannot take several.
         """
         path = self._path(service)
+        if not urls:
+            raise RouterError("the registry needs at least one address")
         if len(urls) == 1 and service not in self.seen:
             self._confirmed("POST", f"{path}/{quote(urls[0], safe='')}", service, urls)
         else:

@@ -40,7 +40,7 @@ from .peers import Share
 from .plan import where
 from .trial import Trial
 
-# How often a write is tried again because a peer changed its own part of the route meanwhile.
+# How often a write is tried again if the router refuses it, though our part is as it was.
 TRIES = 5
 DRAIN_PACE = Pace(interval=0.5, first=0.0)
 Back = Callable[[], Sequence[str]]
@@ -289,7 +289,7 @@ class Routing:
         )
 
     def _tell(self, urls: Sequence[str], now: Route) -> None:
-        """Write our part beside what is others'; again while it is only theirs that changes."""
+        """Write our part beside what is others'; again if only theirs has changed."""
         self._told = tuple(urls)
         for left in reversed(range(TRIES)):
             whole = self.whole(now, urls)
@@ -299,10 +299,12 @@ class Routing:
                 else:
                     self.router.remove(self.service)
             except Overtaken:
-                was, now = self.own(now), self.look()
+                was, now = now, self.look()
                 if same_targets(self.own(now), urls):
                     return
-                if self.share is None or not left or not same_targets(self.own(now), was):
+                # A router that was restarted may not know any more what it was asked to compare.
+                same = same_candidate(now.candidate, was.candidate)
+                if not left or not same or not same_targets(self.own(now), self.own(was)):
                     raise
             else:
                 return

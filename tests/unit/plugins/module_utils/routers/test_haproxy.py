@@ -241,11 +241,8 @@ def test_a_change_that_is_confirmed_and_not_made(fake: Fake, tmp_path: Path) -> 
     fake.answers["show map"] = REGISTERED.encode()
     fake.answers["show servers"] = SERVERS.encode()
     fake.answers["del map"] = b"\n"
-    with pytest.raises(RouterError, match="map is not what it was told to be"):
+    with pytest.raises(RouterError, match="lost the change 3 times"):
         router(fake, tmp_path).unstage("demo")
-    # And so the file was not touched.
-    assert [path.name for path in tmp_path.iterdir()] == ["m.map"]
-    assert (tmp_path / "m.map").read_text() == ""
     fake.answers["del map"] = b"Key not found.\n"
     with pytest.raises(
         RouterError, match="HAProxy answered 'del map /m demo:weight' with: Key not"
