@@ -142,8 +142,6 @@ class Follower:
                 router.switch(service, targets)
             else:
                 router.remove(service)
-            if not router.durable:
-                router.persist(service)
         # After the switch, which ends whoever was tried.
         if isinstance(router, CanaryRouter):
             self._try(router, tried)

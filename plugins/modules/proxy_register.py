@@ -276,10 +276,10 @@ from typing import Any
 from ..module_utils.change import Outcome, after, run
 from ..module_utils.errors import DeliveryError, enumerate_words
 from ..module_utils.routers.base import Route, normal
+from ..module_utils.routers.drain import Drained, NotDrained
 from ..module_utils.routers.options import ROUTERS, change_of, router_specs
 from ..module_utils.routers.peers import Share
 from ..module_utils.routers.plan import REMOVE, SWITCH, where
-from ..module_utils.routers.routing import Drained, NotDrained
 from ..module_utils.routers.switch import RouteChange
 from ..module_utils.wiring import changing_module, end_with, require_requests
 
@@ -328,6 +328,8 @@ def register(
 ) -> dict[str, Any]:
     """Make the change, then drain; return what the module documents."""
     change = change_of(params)
+    # What an undo goes back to may be another version, which the fields of the proof are not of.
+    change.routing.serves = change.proof.any_version() if change.proof is not None else None
     outcome = run(change, check_mode=check_mode)
     if params["peers"] is None:
         warn_of_replaced(outcome.before.urls, change.wanted.urls, warn)

@@ -79,6 +79,7 @@ class ListenerChange:
         self._seen: set[str] = set()
         self._run = uuid.uuid4().hex
         self._made = False
+        self._waited = False
 
     def observe(self) -> Listener:
         """Read the rules, the tags of those that may be ours, and a newcomer's health."""
@@ -147,9 +148,15 @@ class ListenerChange:
         """Run one step."""
         if step.action == WAIT:
             self._wait(step.detail["group"])
-        elif step.action == PROVE:
+            return
+        if step.action == PROVE:
             self.prove()
-        elif step.action == CREATE:
+            return
+        if self._waited:
+            # The API compares nothing, so this looks as late as it can.
+            self._waited = False
+            self._check_ours(self.balancer.rules(self._listener.arn))
+        if step.action == CREATE:
             self._create(step, on_undo)
         elif step.action == DELETE:
             self._delete_surplus(step, on_undo)
@@ -174,6 +181,7 @@ class ListenerChange:
             ) from error
         # The wait may have been long.
         self._seen.clear()
+        self._waited = True
 
     def _modify(self, step: Step, on_undo: OnUndo) -> None:
         rule, before = step.detail["rule"], step.detail["before"]
@@ -282,14 +290,7 @@ class ListenerChange:
             return self._listener
         have = self._listener
         rules = self.balancer.rules(have.arn)
-        ours = [have.default, *(rule for role in (LIVE, CANDIDATE) if (rule := have.rule(role)))]
-        for rule in ours:
-            now = next((item for item in rules if item.arn == rule.arn), None)
-            if now is None or not same_effect(now, rule):
-                does = f"it goes to {say(now.actions[-1])}" if now else "it is gone"
-                self._overtaken(
-                    f"{self._what(rule)} was to go to {say(rule.actions[-1])}, and {does}"
-                )
+        ours = self._check_ours(rules)
         known = {rule.arn for rule in have.rules}
         for now in rules:
             if now.arn not in known and any(
@@ -298,6 +299,22 @@ class ListenerChange:
                 self._overtaken(f"there is a second {self._what(now)}")
         self._now = replace(have, rules=rules)
         return self._now
+
+    def _check_ours(self, rules: Sequence[Rule]) -> list[Rule]:
+        """Return our rules and the default, which are still as we know them.
+
+        :raises Overtaken: one of them is not.
+        """
+        have = self._listener
+        ours = [have.default, *(rule for role in (LIVE, CANDIDATE) if (rule := have.rule(role)))]
+        for rule in ours:
+            now = next((item for item in rules if item.arn == rule.arn), None)
+            if now is None or not same_effect(now, rule):
+                does = f"it goes to {say(now.actions[-1])}" if now else "it is gone"
+                self._overtaken(
+                    f"{self._what(rule)} was to go to {say(rule.actions[-1])}, and {does}"
+                )
+        return ours
 
     def _overtaken(self, found: str) -> NoReturn:
         raise Overtaken(

@@ -15,8 +15,9 @@ from ..http import Http
 from ..probe import Expectation
 from ..routers.base import Router, bracketed, normal, same_targets
 from ..routers.check import Check, answered
+from ..routers.drain import NotDrained
 from ..routers.peers import Share
-from ..routers.routing import NotDrained, Routing
+from ..routers.routing import Routing
 
 
 class NoAddress(DeliveryError):

@@ -51,7 +51,6 @@ class Alb:
     """
 
     name = "alb"
-    durable = True
 
     def __init__(
         self,
@@ -153,9 +152,6 @@ class Alb:
             if self._has_targets(arn)
         ]
         return max(0.0, max(ends, default=0.0) - self.clock())
-
-    def persist(self, service: str) -> None:
-        """Do nothing: what the API has confirmed is kept."""
 
     def entrance(self, service: str) -> str:
         """Return where clients ask."""

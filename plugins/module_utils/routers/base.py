@@ -64,12 +64,10 @@ class Route:
 class Router(Protocol):
     """A router. Each call is bounded in time by the router itself and may raise DeliveryError.
 
-    ``durable`` tells whether ``switch`` and ``remove`` survive a restart of the router without
-    ``persist``.
+    What is written survives a restart of the router.
     """
 
     name: str
-    durable: bool
 
     def observe(self, service: str) -> Route:
         """Ask where the traffic goes now."""
@@ -88,9 +86,6 @@ class Router(Protocol):
 
     def in_flight(self, service: str) -> int | None:
         """Count the requests on targets that are no longer current; None where it cannot tell."""
-
-    def persist(self, service: str) -> None:
-        """Make what stands survive a restart."""
 
     def entrance(self, service: str) -> str:
         """Return the address at which clients reach the service through the router."""

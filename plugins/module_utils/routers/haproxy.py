@@ -56,7 +56,6 @@ class HaProxy:
     """
 
     name = "haproxy"
-    durable = True
 
     def __init__(
         self,
@@ -134,11 +133,6 @@ class HaProxy:
             for backend, count in self.backends.sessions().items()
             if is_slot(backend, service) and backend not in used
         )
-
-    def persist(self, service: str) -> None:
-        """Write the files again from what stands; each switch has done so already."""
-        with self._alone():
-            self._set([])
 
     def entrance(self, service: str) -> str:
         """Return where clients reach the service."""

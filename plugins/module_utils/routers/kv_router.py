@@ -50,8 +50,6 @@ class KvRouter:
     :param asks: the header, and its value, that the routers send to the candidate.
     """
 
-    durable = True
-
     def __init__(
         self,
         store: Store,
@@ -184,9 +182,6 @@ class KvRouter:
         known = [count for count in counts if count is not None]
         return sum(known) if len(known) == len(counts) else None
 
-    def persist(self, service: str) -> None:
-        """Do nothing: decisions are on the disks of the registry, and each router keeps its own."""
-
     def entrance(self, service: str) -> str:
         """Return where clients reach the service."""
         return self.url
@@ -218,7 +213,7 @@ class KvRouter:
         self.seen[service] = decided.revision
         if service in state.candidates:
             # If that fails it lapses; the switch is done all the same.
-            with suppress(DeliveryError):
+            with suppress(RouterError):
                 self._forget_candidate(service, state.candidates[service])
 
     def _write(self, service: str, wanted: Decision, expected: int) -> Decision:

@@ -38,7 +38,6 @@ class Nginx:
     """
 
     name = "nginx"
-    durable = True
 
     def __init__(
         self, process: NginxProcess, url: str, folder: Path, header: Header | None = None
@@ -82,9 +81,6 @@ class Nginx:
         if state is None or state.boot != boot_id():
             return 0
         return sum(worker.started < state.written for worker in self.process.workers())
-
-    def persist(self, service: str) -> None:
-        """Do nothing: what nginx reads when it starts is what it was switched by."""
 
     def entrance(self, service: str) -> str:
         """Return where clients reach the service."""

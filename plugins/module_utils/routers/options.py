@@ -58,7 +58,6 @@ def change_of(params: dict[str, Any]) -> RouteChange:
         params["service"],
         urls,
         prove=proof is not None,
-        persist=not router.durable,
         prepare=isinstance(router, Preparing),
     )
     return RouteChange(router, wanted, health=health_of(params, urls), proof=proof, share=share)

@@ -17,7 +17,6 @@ PREPARE = "prepare"
 SWITCH = "switch"
 REMOVE = "remove"
 PROVE = "prove"
-PERSIST = "persist"
 
 
 @dataclass(frozen=True)
@@ -26,14 +25,12 @@ class Wanted:
 
     :param urls: empty for nowhere: the service is removed.
     :param prove: whether the switch is proved through the router before it is kept.
-    :param persist: whether the router must be told to keep it over a restart.
     :param prepare: whether the router takes its time to see new targets healthy.
     """
 
     service: str
     urls: tuple[str, ...] = ()
     prove: bool = False
-    persist: bool = False
     prepare: bool = False
 
 
@@ -54,8 +51,6 @@ def plan(observed: Route, wanted: Wanted) -> Sequence[Step]:
         steps.append(Step(SWITCH, f"send {wanted.service} to {after}{instead}"))
         if wanted.prove:
             steps.append(Step(PROVE, f"prove {wanted.service} through the router"))
-    if wanted.persist:
-        steps.append(Step(PERSIST, f"keep the route of {wanted.service} over a restart"))
     return steps
 
 

@@ -44,7 +44,6 @@ class Registry:
     """
 
     name = "registry"
-    durable = True
 
     def __init__(self, http: Http, timeout: float) -> None:
         self.http = http
@@ -100,9 +99,6 @@ class Registry:
             return None
         count = self._read(response, f"GET {path}").get("in_flight")
         return count if isinstance(count, int) and not isinstance(count, bool) else None
-
-    def persist(self, service: str) -> None:
-        """Do nothing: the proxy writes each registration down before it confirms it."""
 
     def entrance(self, service: str) -> str:
         """Return where the proxy passes requests on to the service."""

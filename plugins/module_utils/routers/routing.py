@@ -12,12 +12,10 @@ written. The same holds for each undo.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from ..change import OnUndo
-from ..deadline import Deadline, Pace, wait_for
-from ..errors import DeliveryError, Interrupted, TimeoutExceeded, enumerate_words
+from ..errors import DeliveryError, Interrupted, enumerate_words
 from ..http import Unreachable
 from ..probe import Unhealthy
 from ..signals import uninterrupted
@@ -30,39 +28,19 @@ from .base import (
     Route,
     Router,
     RouterError,
-    Timed,
     same_candidate,
     same_targets,
 )
 from .canary import as_canary
 from .check import Check, Unproved
+from .drain import Drained, drain
 from .peers import Share
 from .plan import where
 from .trial import Trial
 
 # How often a write is tried again if the router refuses it, though our part is as it was.
 TRIES = 5
-DRAIN_PACE = Pace(interval=0.5, first=0.0)
 Back = Callable[[], Sequence[str]]
-
-
-class NotDrained(DeliveryError):
-    """Requests were left on a former target when the time was up."""
-
-    kind = "not_drained"
-
-
-@dataclass(frozen=True)
-class Drained:
-    """What a drain came to; both are None if the router cannot tell.
-
-    :param lasts: the seconds that requests may go on for, if only time tells.
-    """
-
-    drained: bool | None
-    in_flight: int | None
-    seconds: float
-    lasts: float | None = None
 
 
 class Routing:
@@ -372,42 +350,6 @@ class Routing:
         self._candidates.seen = seen
         return self._candidates
 
-    # The requests under way
-
     def drain(self, timeout: float) -> Drained:
         """Wait until no request is left on a former target, for *timeout* seconds at most."""
-        deadline = Deadline(timeout)
-        left: int | None = None
-
-        def look() -> bool | None:
-            nonlocal left
-            try:
-                left = self.router.in_flight(self.service)
-            except Interrupted:
-                raise
-            except DeliveryError:
-                # The switch has been made and verified; that one look failed must not undo it.
-                left = None
-                return None
-            return None if left else True
-
-        try:
-            wait_for(look, deadline=deadline, pace=DRAIN_PACE, what="the drain")
-        except TimeoutExceeded:
-            return Drained(False, left, deadline.elapsed)
-        if left is None and isinstance(self.router, Timed):
-            return self._wait_out(self.router, deadline)
-        return Drained(None if left is None else True, left, deadline.elapsed)
-
-    def _wait_out(self, router: Timed, deadline: Deadline) -> Drained:
-        try:
-            lasts = router.drains_in(self.service)
-        except Interrupted:
-            raise
-        except DeliveryError:
-            return Drained(None, None, deadline.elapsed)
-        enough = lasts <= deadline.remaining
-        deadline.sleep(min(lasts, deadline.remaining))
-        if enough:
-            return Drained(True, None, deadline.elapsed)
-        return Drained(None, None, deadline.elapsed, lasts - deadline.elapsed)
+        return drain(self.router, self.service, timeout)

@@ -13,9 +13,10 @@ from ..change import OnUndo, Step
 from ..errors import DeliveryError
 from .base import Route, Router, same_targets
 from .check import Check
+from .drain import Drained
 from .peers import Share
-from .plan import PERSIST, PREPARE, PROVE, REMOVE, SWITCH, Wanted, plan, where
-from .routing import Drained, Routing
+from .plan import PREPARE, PROVE, REMOVE, SWITCH, Wanted, plan, where
+from .routing import Routing
 
 
 class RouteChange:
@@ -33,14 +34,13 @@ class RouteChange:
         *,
         health: Mapping[str, Check] | None = None,
         proof: Check | None = None,
-        serves: Check | None = None,
         share: Share | None = None,
     ) -> None:
         self.router = router
         self.wanted = wanted
         self.health = health or {}
         self.proof = proof
-        self.routing = Routing(router, wanted.service, proof, serves=serves, share=share)
+        self.routing = Routing(router, wanted.service, proof, share=share)
 
     def observe(self) -> Route:
         """Ask the router, and what does not have traffic yet and shall get it, for its health.
@@ -77,8 +77,6 @@ class RouteChange:
             self.routing.prepare(self.wanted.urls, on_undo)
         elif step.action == PROVE:
             self.prove()
-        elif step.action == PERSIST:
-            self.router.persist(self.wanted.service)
 
     def verify(self, observed: Route, applied: Sequence[Step]) -> Route:
         """Read back once more, since somebody may have switched during the proof."""

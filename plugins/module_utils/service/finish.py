@@ -13,7 +13,7 @@ from typing import Any
 
 from ..change import Outcome, Step, run
 from ..errors import DeliveryError, as_delivery_error, enumerate_words
-from ..routers.routing import Drained
+from ..routers.drain import Drained
 from ..signals import signals_as_errors
 from . import plan as steps
 from .deploy import Deploy

@@ -273,7 +273,6 @@ class ModelRouter:
     """The router's table; a switch holds for what comes after it."""
 
     name = "model"
-    durable = True
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -300,9 +299,6 @@ class ModelRouter:
             ),
         )
         return int(count)
-
-    def persist(self, service: str) -> None:
-        raise RouterError("this router is durable")
 
     def entrance(self, service: str) -> str:
         return "http://router.test"

@@ -20,7 +20,11 @@ from ansible_collections.immutable.delivery.plugins.module_utils.alb.groups impo
     addresses_of,
     group_from,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.alb.plan import NotHealthy
+from ansible_collections.immutable.delivery.plugins.module_utils.alb.plan import (
+    PROMOTED,
+    NotHealthy,
+    Wanted,
+)
 from ansible_collections.immutable.delivery.plugins.module_utils.alb.roles import ROLE_TAG, Target
 from ansible_collections.immutable.delivery.plugins.module_utils.alb.rules import (
     Condition,
@@ -31,16 +35,22 @@ from ansible_collections.immutable.delivery.plugins.module_utils.alb.rules impor
     header_condition,
     route,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.change import Undo
+from ansible_collections.immutable.delivery.plugins.module_utils.alb.switch import ListenerChange
+from ansible_collections.immutable.delivery.plugins.module_utils.alb.switch import (
+    Overtaken as ListenerOvertaken,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.change import Undo, run
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
 from ansible_collections.immutable.delivery.plugins.module_utils.routers import alb_options
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.alb import Alb
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.alb_options import alb_of
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import (
+    Overtaken,
     Preparing,
     RouterError,
     Timed,
 )
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.routing import Routing
 
 LISTENER = "arn:listener"
 V23, V24, OTHER = "http://10.0.0.23:3001", "http://10.0.0.24:3001", "http://10.0.0.9:3001"
@@ -175,7 +185,6 @@ def test_it_can_prepare_and_knows_the_time_of_a_drain() -> None:
     alb = router(FakeBalancer())
     assert isinstance(alb, Preparing)
     assert isinstance(alb, Timed)
-    assert alb.durable
 
 
 def test_what_is_live_is_what_the_listener_forwards_to() -> None:
@@ -317,6 +326,74 @@ def test_removing_answers_everybody_and_is_taken_back_to_the_letter() -> None:
     assert balancer.routed[2] == 503
     router(balancer).remove("portal")
     assert balancer.routed == (503, 404, 503)
+
+
+V25 = "http://10.0.0.25:3001"
+
+
+@pytest.fixture
+def three() -> FakeBalancer:
+    balancer = FakeBalancer()
+    balancer.targets[arn("v25")] = ["10.0.0.25:3001"]
+    return balancer
+
+
+def deployer(balancer: FakeBalancer) -> Routing:
+    routing = Routing(router(balancer, {"v23": "", "v24": "", "v25": ""}), "portal")
+    routing.observe()
+    return routing
+
+
+def switch_to(balancer: FakeBalancer, url: str) -> list[Undo]:
+    undos: list[Undo] = []
+    deployer(balancer).switch([url], lambda undo, state="": undos.append(undo))
+    return undos
+
+
+@pytest.mark.parametrize("remove", [False, True])
+def test_the_second_of_two_is_refused_and_changes_nothing(
+    three: FakeBalancer, remove: bool
+) -> None:
+    slow, noted = deployer(three), list[Undo]()
+    alb = router(three, {"v25": ""})
+    alb.observe("portal")
+    switch_to(three, V24)
+    before = three.state
+    with pytest.raises(Overtaken, match=V24):
+        if remove:
+            slow.remove(lambda undo, state="": noted.append(undo))
+        else:
+            slow.switch([V25], lambda undo, state="": noted.append(undo))
+    # So it is between the last look and the write.
+    with pytest.raises(Overtaken, match=V24):
+        alb.remove("portal") if remove else alb.switch("portal", [V24])
+    assert (three.state, noted) == (before, [])
+
+
+def test_an_undo_leaves_who_came_after(three: FakeBalancer) -> None:
+    undos = switch_to(three, V24)
+    switch_to(three, V25)
+    with pytest.raises(Overtaken, match=V25):
+        undos[-1]()
+    assert three.routed[2] == ["v25"]
+
+
+def test_who_switches_during_the_wait_for_health_is_not_overtaken() -> None:
+    class Late(FakeBalancer):
+        """Somebody else switches as soon as the new group is checked."""
+
+        def health(self, group: str) -> tuple[Target, ...]:
+            if any(arn("v24") in item.attached for item in self.forwards):
+                theirs = Forward.to({arn("v25"): 1, arn("v24"): 0})
+                self.default = replace(self.default, actions=(theirs,))
+            return super().health(group)
+
+    balancer: Any = Late()
+    wanted = Wanted(PROMOTED, arn("v24"))
+    with pytest.raises(ListenerOvertaken, match="v25"):
+        run(ListenerChange(balancer, LISTENER, wanted, timeout=5))
+    assert balancer.default.action == Forward.to({arn("v25"): 1, arn("v24"): 0})
+    assert balancer.made == {}
 
 
 def test_our_rules_keep_the_header_that_somebody_chose() -> None:

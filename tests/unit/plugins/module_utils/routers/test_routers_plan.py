@@ -33,14 +33,11 @@ def route(url: str | None) -> Route:
         (None, Wanted("demo", (BLUE,)), ["switch"]),
         (BLUE, Wanted("demo", (GREEN,)), ["switch"]),
         (BLUE, Wanted("demo", (GREEN,), prove=True), ["switch", "prove"]),
-        (BLUE, Wanted("demo", (GREEN,), persist=True), ["switch", "persist"]),
-        (BLUE, Wanted("demo", (GREEN,), prove=True, persist=True), ["switch", "prove", "persist"]),
         (BLUE, Wanted("demo", (BLUE,)), []),
-        (BLUE, Wanted("demo", (BLUE + "/",), prove=True, persist=True), []),
+        (BLUE, Wanted("demo", (BLUE + "/",), prove=True), []),
         (BLUE, Wanted("demo", ()), ["remove"]),
         (BLUE, Wanted("demo", (), prove=True), ["remove"]),
-        (BLUE, Wanted("demo", (), persist=True), ["remove", "persist"]),
-        (None, Wanted("demo", (), persist=True), []),
+        (None, Wanted("demo", ()), []),
     ],
 )
 def test_plan(before: str | None, wanted: Wanted, actions: list[str]) -> None:

@@ -43,7 +43,6 @@ class Table:
     lost: bool = False
     away: bool = False
     name: str = "table"
-    durable: bool = True
 
     def observe(self, service: str) -> Route:
         if self.away:
@@ -67,9 +66,6 @@ class Table:
 
     def in_flight(self, service: str) -> int | None:
         return 0
-
-    def persist(self, service: str) -> None:
-        raise NotImplementedError
 
     def entrance(self, service: str) -> str:
         return "http://table.test"

@@ -33,7 +33,6 @@ class FakeRouter:
     """Keeps one route, and notes what it was told."""
 
     name = "fake"
-    durable = False
 
     def __init__(self, url: str | None) -> None:
         self.url = url
@@ -63,11 +62,6 @@ class FakeRouter:
             raise RouterError("not now")
         return left
 
-    def persist(self, service: str) -> None:
-        self.told.append(("persist", self.url))
-        if "persist" in self.fails:
-            raise RouterError("its disk is full")
-
     def entrance(self, service: str) -> str:
         return f"http://router/{service}"
 
@@ -93,16 +87,16 @@ def change(
 ) -> RouteChange:
     return RouteChange(
         router,
-        Wanted("demo", () if url is None else (url,), proof is not None, persist=True),
+        Wanted("demo", () if url is None else (url,), proof is not None),
         health=None if health is None else {url or "": FakeCheck(health)},
         proof=None if proof is None else FakeCheck(proof),
     )
 
 
-def test_health_switch_proof_persist() -> None:
+def test_health_switch_proof() -> None:
     router = FakeRouter(BLUE)
     outcome = run(change(router, GREEN, health=True, proof=True))
-    assert router.told == [("switch", GREEN), ("persist", GREEN)]
+    assert router.told == [("switch", GREEN)]
     assert (outcome.before.url, outcome.after.url) == (BLUE, GREEN)
     assert outcome.diff == {
         "before": f"demo goes to {BLUE}\n",
@@ -139,7 +133,6 @@ def test_a_failed_proof_puts_back_what_was_there(before: str | None) -> None:
     assert router.url == before
     stands = f"Demo goes to {BLUE}." if before else "Demo is registered nowhere."
     assert stands in str(caught.value)
-    assert ("persist", GREEN) not in router.told
 
 
 def test_a_switch_whose_answer_was_lost_is_taken_back() -> None:
@@ -147,14 +140,6 @@ def test_a_switch_whose_answer_was_lost_is_taken_back() -> None:
     router.fails.add("switch")
     router.after_switch = lambda: router.fails.clear() if len(router.told) > 1 else None
     with pytest.raises(RouterError, match="the answer got lost"):
-        run(change(router, GREEN))
-    assert router.url == BLUE
-
-
-def test_a_failure_to_persist_takes_the_switch_back() -> None:
-    router = FakeRouter(BLUE)
-    router.fails.add("persist")
-    with pytest.raises(RouterError, match=r"its disk is full\. Demo goes to http://10\.0\.0\.5\."):
         run(change(router, GREEN))
     assert router.url == BLUE
 
@@ -232,7 +217,7 @@ def test_absent_removes_and_is_then_satisfied() -> None:
     router = FakeRouter(BLUE)
     assert run(change(router, None)).after.url is None
     assert not run(change(router, None)).changed
-    assert router.told == [("remove", None), ("persist", None)]
+    assert router.told == [("remove", None)]
 
 
 def test_observing_fails_with_what_stands() -> None:
