@@ -311,7 +311,7 @@ class ModelProof:
         self.world = world
         self.fails = fails
 
-    def run(self) -> None:
+    def run(self, watch: Callable[[], object] = lambda: None) -> None:
         def ask() -> None:
             if self.fails:
                 raise PortalError("the candidate is broken")

@@ -86,7 +86,7 @@ class Serves(Check):
         there: tuple[str, ...] = self.table.urls  # type: ignore[attr-defined]
         return "" if set(there) <= self.urls else "status 502"  # type: ignore[attr-defined]
 
-    def run(self) -> None:
+    def run(self, watch: Callable[[], object] = lambda: None) -> None:
         if self.ask():
             raise Unhealthy(self.ask())
 

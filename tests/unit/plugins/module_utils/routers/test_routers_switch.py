@@ -76,7 +76,7 @@ class FakeCheck(Check):
     def any_version(self) -> Check:
         return FakeCheck(True)
 
-    def run(self) -> None:
+    def run(self, watch: Callable[[], object] = lambda: None) -> None:
         self.before()  # type: ignore[attr-defined]
         if not self.good:  # type: ignore[attr-defined]
             raise Unhealthy("status 503")
