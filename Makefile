@@ -60,7 +60,7 @@ test: ## all there is to check: lint, and the tests of apps, modules and whole d
 	wait $$packages && exit $$made
 	@setsid nice .venv-test/bin/python tools/lint.py >.build/lint.log 2>&1 & linting=$$!; \
 	trap 'kill -- -$$linting; .venv-test/bin/python -m tests.support.left; exit 130' INT TERM; \
-	tools/engine && $(PYTEST) $(SIDE_BY_SIDE) tests/machines tests/integration_docker tests/matrix $(QUICK); tested=$$?; \
+	tools/engine && $(PYTEST) $(SIDE_BY_SIDE) tests/machines tests/matrix tests/integration_docker $(QUICK); tested=$$?; \
 	wait $$linting; linted=$$?; \
 	cat .build/lint.log; \
 	exit $$((tested | linted))
