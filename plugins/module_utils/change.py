@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from .errors import DeliveryError, as_delivery_error, join_sentences
-from .signals import ignore_signals, signals_as_errors
+from .signals import ignore_signals, raise_swallowed, signals_as_errors
 
 ObservedT = TypeVar("ObservedT")
 # What it returns, where that is text, says what was done; an empty one says nothing.
@@ -155,8 +155,10 @@ def run(
                 for step in plan:
                     started = clock()
                     change.apply(step, note(step))
+                    raise_swallowed()
                     done.append({"step": step.summary, "seconds": round(clock() - started, 3)})
                 after = change.verify(before, plan)
+                raise_swallowed()
                 diff["after"] = change.describe(after)
             finally:
                 # A signal that comes before this is still undone, by the handler around it; one

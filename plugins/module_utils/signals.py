@@ -98,6 +98,15 @@ def ignore_signals() -> None:
         handler.ignoring = True
 
 
+def raise_swallowed() -> None:
+    """Raise a signal again whose :class:`Interrupted` something took for an ordinary failure.
+
+    :raises Interrupted: there is one, and nothing is being undone.
+    """
+    if (handler := _in_force()) and handler.raised and not handler.ignoring:
+        raise Interrupted(f"interrupted by {handler.pending}")
+
+
 def forget_handlers() -> None:
     """Forget a parent's handlers, in a process that was forked: they are not in force there."""
     _signals.clear()

@@ -8,6 +8,7 @@ import itertools
 import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -365,3 +366,15 @@ def test_a_signal_up_to_the_very_end_is_undone_too() -> None:
     with pytest.raises(Interrupted):
         run(change)
     assert change.done == ["apply 0", "verify", "undo 0"]
+
+
+@pytest.mark.parametrize("move", ["apply_1", "verify"])
+def test_a_signal_that_a_move_takes_for_an_ordinary_failure_ends_the_change(move: str) -> None:
+    def swallow() -> None:
+        with suppress(DeliveryError):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    change = Recorder(**{move: swallow})
+    assert "interrupted by SIGTERM" in str(run_failing(change))
+    assert change.log[-1] == "undo 0"
+    assert "apply 2" not in change.log or move == "verify"
