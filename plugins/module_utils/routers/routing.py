@@ -28,6 +28,7 @@ from .base import (
     Route,
     Router,
     RouterError,
+    same_address,
     same_candidate,
     same_targets,
 )
@@ -133,17 +134,25 @@ class Routing:
         """Look once whether the service still answers through the router as expected.
 
         Returns what is wrong, or an empty string. A route that somebody else changed is wrong too.
+        A router that cannot be asked for the route may go on sending traffic: its answers tell.
         """
         check = self.proof or self.serves
+        away = ""
         try:
             now = self.look()
             if self.seen is not None and not same_targets(self.own(now), self.own(self.seen)):
                 return f"somebody else changed the route: {where(now)}"
-            return check.ask() if check is not None else ""
         except Interrupted:
             raise
         except DeliveryError as error:
-            return error.message
+            away = error.message
+        try:
+            wrong = check.ask() if check is not None else away
+        except Interrupted:
+            raise
+        except DeliveryError as error:
+            wrong = error.message
+        return wrong and (away or wrong)
 
     def verify(self) -> None:
         """Ask through the router, if there is a proof.
@@ -287,8 +296,11 @@ class Routing:
             else:
                 return
 
-    def _go_back(self, before: Route, back: Back | None) -> None:
-        """Undo a write, unless somebody else has written since, and verify what serves then."""
+    def _go_back(self, before: Route, back: Back | None) -> str:
+        """Undo a write, unless somebody else has written since, and verify what serves then.
+
+        Returns where the traffic goes then.
+        """
         was = self.own(before)
         urls = was if back is None else tuple(back())
         now = self.look()
@@ -309,6 +321,16 @@ class Routing:
                 self.serves.run()
             except Unhealthy as error:
                 raise Unproved(f"{where(now)}, and does not answer: {error.message}") from error
+        return where(now)
+
+    def leads_to(self, url: str) -> bool:
+        """Tell whether the live version's or the candidate's traffic goes to an address now.
+
+        :raises DeliveryError: the router gives no answer that can be used.
+        """
+        now = self.look()
+        urls = now.urls + (now.candidate.urls if now.candidate is not None else ())
+        return any(same_address(url, one) for one in urls)
 
     # The candidate
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..change import OnUndo, Step
 from ..deadline import Deadline, Pace
 from ..engine.containers import NO_RESTART
+from ..engine.errors import Missing
 from ..engine.health import STEADY, ContainerFailed, check_unchanged, soak, wait_well
 from ..engine.inspect import Container
 from ..errors import DeliveryError, enumerate_words
@@ -32,6 +33,7 @@ from .model import (
     SERVICE,
     TESTS,
     UNPROVED,
+    Member,
     Shape,
     live_restart,
 )
@@ -40,6 +42,13 @@ if TYPE_CHECKING:
     from .deploy import Deploy
 
 PACE = Pace(interval=0.25, first=0.0, growth=1.5)
+
+
+class Kept(DeliveryError):
+    """A new instance was not removed by an undo: it may be the only one that serves."""
+
+    kind = "kept"
+    usual_step = "Make sure that the router and the engine answer, then run this again."
 
 
 def clear(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
@@ -108,6 +117,7 @@ def create(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
 
 def _discard(deploy: Deploy, unproved: str, name: str) -> None:
     container = deploy.made.get(name, unproved)
+    _require_no_traffic(deploy, container, name)
     if deploy.routed:
         # It may still work on requests that came before the route was put back.
         with suppress(DeliveryError):
@@ -115,14 +125,40 @@ def _discard(deploy: Deploy, unproved: str, name: str) -> None:
     deploy.engine.remove(container, name)
 
 
+def _rest(deploy: Deploy, member: Member) -> None:
+    _require_no_traffic(deploy, member.id, member.name)
+    deploy.engine.stop_and_keep(member.id, deploy.stop_timeout, member.name)
+
+
+def _require_no_traffic(deploy: Deploy, container: str, name: str) -> None:
+    """Make sure that an undo does not end what has the traffic, since that could not be undone.
+
+    :raises Kept: it has, or may have.
+    """
+    if deploy.alone:
+        raise Kept(f"{name} was left running, since nobody is left who could serve instead")
+    routing = deploy.observer.routing
+    if not deploy.routed or routing is None:
+        return
+    try:
+        url = deploy.observer.url_of(deploy.engine.inspect(container, name))
+    except Missing:
+        return
+    try:
+        if url is None or not routing.leads_to(url):
+            return
+        why = "the router still leads to it"
+    except DeliveryError as error:
+        why = f"the router may still lead to it: {error.message}"
+    deploy.kept.append(name)
+    raise Kept(f"{name} was left running, since {why}")
+
+
 def start(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
     """Start the new containers, and kept ones again."""
     engine = deploy.engine
     for member in deploy.planned.intent.start:
-        on_undo(
-            partial(engine.stop_and_keep, member.id, deploy.stop_timeout, member.name),
-            f"{member.name} was stopped again",
-        )
+        on_undo(partial(_rest, deploy, member), f"{member.name} was stopped again")
         engine.start(member.id, member.name)
     for name, container in deploy.made.items():
         engine.start(container, name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from typing import Any
@@ -62,6 +63,10 @@ class Deploy:
         self.healthy: dict[str, Container] = {}
         # Whether anybody may have come to the new ones by the router.
         self.routed = False
+        # Those that an undo left running, since the router may still lead to them.
+        self.kept: list[str] = []
+        # Whether nobody is left who could serve instead of the new ones.
+        self.alone = False
         # Whether it is noted already that the route is to be restored once a holder runs again.
         self.restores_route = False
         self.route: tuple[str, ...] | None = None
@@ -107,7 +112,7 @@ class Deploy:
     def apply(self, step: Step, on_undo: OnUndo) -> None:
         """Run one step."""
         if step is self.planned.steps[0]:
-            on_undo(lambda: None, self._as_before())
+            on_undo(self._as_before)
         try:
             self._steps[step.action](self, step, on_undo)
         except (Interrupted, ContainerFailed):
@@ -179,13 +184,20 @@ class Deploy:
 
     def _as_before(self) -> str:
         """Say what goes on as before, for a failure."""
-        standing = [member for member in live(self.before) if member.running]
-        if not standing:
+        if self.alone:
+            return ""
+        said = []
+        for one in live(self.before):
+            url = one.url
+            # An engine that was restarted meanwhile has given it another port.
+            with suppress(DeliveryError):
+                url = self.observer.url_of(self.engine.inspect(one.id, one.name)) or url
+            if one.running:
+                said.append(f"{one.name} at {url}" if url else one.name)
+        if not said:
             return f"nothing of {self.wanted.name} is live, as before"
-        names = enumerate_words(
-            f"{one.name} at {one.url}" if one.url else one.name for one in standing
-        )
-        return f"live as before: {names}"
+        how = "runs, maybe without traffic" if self.kept else "live as before"
+        return f"{how}: {enumerate_words(said)}"
 
 
 def _shown(states: Any) -> str:

@@ -7,21 +7,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..change import OnUndo, Step, Undo
+from ..deadline import Deadline, Pace, wait_for
 from ..engine import health
 from ..engine.containers import NO_RESTART
 from ..engine.inspect import Container
-from ..errors import enumerate_words
+from ..engine.parallel import patiently
+from ..errors import DeliveryError, enumerate_words
 from . import staging
 from .bring_up import addresses, final, look_again
-from .model import UNPROVED
+from .model import UNPROVED, Member
 from .replace import put_back
 
 if TYPE_CHECKING:
     from .deploy import Deploy
+
+# Seconds that an engine which was restarted may take to start a container again.
+BACK_SECONDS = 10.0
+BACK_PACE = Pace(interval=0.5, first=0.0)
 
 
 def policy(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
@@ -52,9 +59,35 @@ def route(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
         last = partial(routing.drain, staging.LAST_REQUESTS)
         on_undo(last, "its last requests were waited for")
     staging.again(deploy, urls, on_undo)
-    routing.switch(urls, _forget if deploy.restores_route else on_undo)
+    back = partial(_former_addresses, deploy)
+    routing.switch(urls, _forget if deploy.restores_route else on_undo, back=back)
     deploy.route = tuple(urls)
     staging.carried(deploy)
+
+
+def _former_addresses(deploy: Deploy) -> list[str]:
+    """Return where those are now that had the traffic.
+
+    An engine that was restarted meanwhile has given them other ports.
+    """
+    found = []
+    for url in deploy.before.route or ():
+        member = next((one for one in deploy.before.members if one.among((url,))), None)
+        found.append((_address_now(deploy, member) if member is not None else None) or url)
+    return found
+
+
+def _address_now(deploy: Deploy, member: Member) -> str | None:
+    def look() -> str | None:
+        seen = patiently(deploy.engine.inspect, member.id, member.name)
+        return deploy.observer.url_of(seen)
+
+    # One that is gone, or does not come back, is not found again anywhere.
+    with suppress(DeliveryError):
+        return wait_for(
+            look, deadline=Deadline(BACK_SECONDS), pace=BACK_PACE, what=f"{member.name} to run"
+        )
+    return None
 
 
 def _forget(undo: Undo, state: str = "") -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..change import OnUndo, Step
 from ..deadline import Pace
 from ..engine.containers import NO_RESTART
+from ..engine.errors import Missing
 from ..engine.parallel import patiently
 from ..errors import DeliveryError, enumerate_words
 from .bring_up import wait
@@ -48,7 +49,9 @@ def replace(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
     if holders:
         deploy.downtime = round(deploy.clock() - began, 3)
     for member in holders:
-        engine.set_restart(member.id, NO_RESTART, member.name)
+        # What is stopped is removed by any cleaning, which is no failure of the new one.
+        with suppress(Missing):
+            engine.set_restart(member.id, NO_RESTART, member.name)
 
 
 def _note(
@@ -72,6 +75,12 @@ def _note(
 def put_back(deploy: Deploy, coming: str, asked: Sequence[Member]) -> None:
     """Stop the new one, start those again that were asked to stop, and see them healthy."""
     engine, grace = deploy.engine, deploy.stop_timeout
+    there = [member for member in asked if _exists(deploy, member)]
+    if asked and not there:
+        deploy.alone = True
+        gone = enumerate_words(member.name for member in asked)
+        raise Missing(f"{gone} was removed by somebody, and cannot be started again")
+    asked = there
     with suppress(DeliveryError):
         patiently(engine.stop, coming, grace)
     for member in asked:
@@ -86,3 +95,11 @@ def put_back(deploy: Deploy, coming: str, asked: Sequence[Member]) -> None:
             patiently(engine.make_live, member.id)
         with suppress(DeliveryError):
             patiently(engine.set_restart, coming, NO_RESTART)
+
+
+def _exists(deploy: Deploy, member: Member) -> bool:
+    try:
+        patiently(deploy.engine.inspect, member.id, member.name)
+    except Missing:
+        return False
+    return True

@@ -249,6 +249,17 @@ def test_ask_says_what_is_wrong() -> None:
     assert routing.ask() == "the table does not answer"
 
 
+def test_a_router_that_cannot_be_asked_for_the_route_may_go_on_serving() -> None:
+    table = Table((OLD,))
+    routing = observed(table, Serves(table, OLD))
+    table.away = True
+    assert routing.ask() == ""
+    # Without a check there is nothing that says so.
+    routing = observed(Table((OLD,)))
+    routing.router.away = True  # type: ignore[attr-defined]
+    assert routing.ask() == "the table does not answer"
+
+
 def test_a_router_that_is_away_and_not_required() -> None:
     table = Table((OLD,), away=True)
     routing = Routing(table, "demo", required=False)

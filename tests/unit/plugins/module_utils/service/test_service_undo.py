@@ -1,0 +1,229 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a failed deploy leaves, on an engine and a router that fail in the middle of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from ansible_collections.immutable.delivery.plugins.module_utils.change import run
+from ansible_collections.immutable.delivery.plugins.module_utils.engine.images import (
+    Images,
+    Reference,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.errors import (
+    DeliveryError,
+    Interrupted,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.http import Unreachable
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import Route
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.peers import Share
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.routing import Routing
+from ansible_collections.immutable.delivery.plugins.module_utils.service import staging
+from ansible_collections.immutable.delivery.plugins.module_utils.service.containers import Engine
+from ansible_collections.immutable.delivery.plugins.module_utils.service.deploy import Deploy
+from ansible_collections.immutable.delivery.plugins.module_utils.service.finish import deliver
+from ansible_collections.immutable.delivery.plugins.module_utils.service.model import Shape, Wanted
+from ansible_collections.immutable.delivery.plugins.module_utils.service.observe import Observer
+
+from .memory_engine import MemoryEngine
+
+PORT = 8080
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "LAST_REQUESTS", 0.1)
+
+
+def _interrupted(*_more: Any) -> Any:
+    raise Interrupted("interrupted by SIGTERM")
+
+
+@dataclass
+class Table:
+    """A router in memory. One that is away goes on sending traffic."""
+
+    urls: tuple[str, ...] = ()
+    away: bool = False
+    name: str = "table"
+    on_look: Callable[[], None] = lambda: None
+
+    def observe(self, service: str) -> Route:
+        self._answer()
+        return Route(service, self.urls)
+
+    def switch(self, service: str, urls: Sequence[str]) -> None:
+        self._answer()
+        self.urls = tuple(urls)
+
+    def remove(self, service: str) -> None:
+        self.switch(service, ())
+
+    def in_flight(self, service: str) -> int | None:
+        self._answer()
+        return 0
+
+    def entrance(self, service: str) -> str:
+        return "http://table.test"
+
+    def _answer(self) -> None:
+        self.on_look()
+        if self.away:
+            raise Unreachable("the table does not answer")
+
+
+class World:
+    """A service on an engine behind a router."""
+
+    def __init__(self, fixed: bool = False, routed: bool = True) -> None:
+        self.engine: Any = MemoryEngine()
+        self.table = Table()
+        self.routed = routed
+        self.fixed = fixed
+
+    def deploy(self, version: str, soak: float = 0.0) -> Deploy:
+        shape = Shape(PORT, PORT if self.fixed else None, environment={"VERSION": version})
+        wanted = Wanted(
+            "demo", shape, route="demo" if self.routed else "", soak=soak, rehearse=False
+        )
+        images = Images(self.engine, local=True)
+        routing = Routing(self.table, "demo", share=Share({"127.0.0.1"})) if self.routed else None
+        observer = Observer(
+            wanted, Engine(self.engine), images, Reference.of("demo:1"), routing=routing
+        )
+        return Deploy(wanted, observer)
+
+    def run(self, version: str, soak: float = 0.0) -> Deploy:
+        deploy = self.deploy(version, soak)
+        deliver(deploy, check_mode=False, drain_timeout=1.0)
+        return deploy
+
+    def fail(self, version: str, soak: float = 0.0, interrupted: bool = False) -> DeliveryError:
+        deploy = self.deploy(version, soak)
+        if interrupted:
+            deploy.verify = _interrupted  # type: ignore[method-assign]
+        with pytest.raises(DeliveryError) as caught:
+            run(deploy)
+        return caught.value
+
+    def serving(self) -> list[str]:
+        """Return the names of those that run and that the router leads to."""
+        found = []
+        for one in self.engine.found.values():
+            ports = one["NetworkSettings"].get("Ports", {}).values()
+            urls = {f"http://127.0.0.1:{port['HostPort']}" for bound in ports for port in bound}
+            if not self.routed or urls & set(self.table.urls):
+                found += [one["Name"][1:]] if urls else []
+        return found
+
+
+class Once:
+    """Does something as soon as another release than *former* has the traffic."""
+
+    def __init__(self, world: World, former: str, act: Callable[[], None], looks: int = 1) -> None:
+        self.world, self.former, self.act, self.left = world, former, act, looks
+
+    def __call__(self) -> None:
+        if self.left and set(self.world.serving()) - {self.former}:
+            self.left -= 1
+            if not self.left:
+                self.act()
+
+
+def test_the_former_one_is_removed_once_the_new_one_is_live() -> None:
+    world = World()
+    world.run("v1")
+    (v1,) = world.serving()
+    world.run("v2")
+    (v2,) = world.serving()
+    assert v1 != v2 and world.engine.running() == [v2]
+
+
+def test_what_has_the_traffic_is_left_if_the_router_cannot_be_told() -> None:
+    world = World()
+    (v1,) = world.run("v1").made
+
+    def away() -> None:
+        world.table.away = True
+
+    world.table.on_look = Once(world, v1, away)
+    failed = world.fail("v2")
+    (v2,) = world.serving()
+    assert world.engine.running() == sorted([v1, v2])
+    name = v2.removesuffix(".candidate")
+    assert f"{name} was left running, since the router may still lead to it" in failed.state
+    assert f"runs, maybe without traffic: {v1}" in failed.state
+    assert "live as before" not in failed.state
+    # The next run goes on from there.
+    world.table.away = False
+    world.run("v2")
+    assert world.serving() == world.engine.running() == [name]
+
+
+def test_a_kept_release_that_has_the_traffic_is_left_likewise() -> None:
+    world = World()
+    (v1,) = world.run("v1").made
+    (v2,) = world.run("v2").made
+
+    def away() -> None:
+        world.table.away = True
+
+    world.table.on_look = Once(world, v2, away)
+    failed = world.fail("v1")
+    assert world.serving() == [v1] and world.engine.running() == sorted([v1, v2])
+    assert f"{v1} was left running" in failed.state
+
+
+def test_the_route_goes_back_to_where_the_former_one_is_now() -> None:
+    world = World()
+    (v1,) = world.run("v1").made
+
+    def restart() -> None:
+        for name in world.engine.running():
+            world.engine.restart(name)
+
+    # During the soak; what came before it looked at the route as well.
+    world.table.on_look = Once(world, v1, restart, looks=3)
+    failed = world.fail("v2", soak=3.0)
+    assert failed.kind == "container"
+    assert world.serving() == world.engine.running() == [v1]
+    assert f"live as before: {v1} at {world.table.urls[0]}" in failed.state
+
+
+def removed_when_the_new_one_starts(world: World, v1: str) -> None:
+    """Have somebody clean up what is stopped."""
+
+    def before(call: str, name: str) -> None:
+        if call == "start" and name.endswith(".candidate"):
+            world.engine.before = lambda call, name: None
+            world.engine.remove_container(v1, True, True)
+
+    world.engine.before = before
+
+
+def test_a_new_one_is_no_failure_because_the_former_one_was_removed() -> None:
+    world = World(fixed=True, routed=False)
+    (v1,) = world.run("v1").made
+    removed_when_the_new_one_starts(world, v1)
+    (v2,) = world.run("v2").made
+    assert world.engine.running() == [v2]
+
+
+def test_a_new_one_is_left_if_the_former_one_was_removed() -> None:
+    world = World(fixed=True, routed=False)
+    (v1,) = world.run("v1").made
+    removed_when_the_new_one_starts(world, v1)
+    failed = world.fail("v2", interrupted=True)
+    (v2,) = world.engine.running()
+    name = v2.removesuffix(".candidate")
+    assert f"{v1} was removed by somebody" in failed.state
+    assert f"{name} was left running, since nobody is left who could serve" in failed.state
+    assert "live as before" not in failed.state
+    world.run("v2")
+    assert world.engine.running() == [name]
