@@ -17,7 +17,9 @@ from ansible_collections.immutable.delivery.plugins.module_utils.errors import (
     sentence,
 )
 
-STATE, NEXT_STEP, LOG = "State: ", "Next step: ", "Last lines:"
+STATE = "State: "
+NEXT_STEP = "Next step: "
+LOG = "Last lines:"
 
 
 @dataclass
