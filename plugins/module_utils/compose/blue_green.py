@@ -17,6 +17,7 @@ from ..engine.health import MOST_RESTARTS, check_unchanged, soak
 from ..engine.inspect import CREATED, EXITED, Container, inspect
 from ..engine.parallel import patiently
 from ..errors import DeliveryError, Interrupted
+from ..routers.base import StillServing
 from .colours import CLEAR, POLICY, SOAK, SWITCH, UP, Move, Standing, plan
 from .containers import Containers
 from .engine_state import Instance, instances
@@ -67,6 +68,8 @@ class BlueGreenChange:
         # As they were seen when they were found healthy.
         self.healthy: list[Container] = []
         self.left: list[str] = []
+        # The services whose traffic may go to the target.
+        self.switched: set[str] = set()
 
     def observe(self) -> Standing:
         """Return what was seen when the move was decided upon."""
@@ -129,9 +132,21 @@ class BlueGreenChange:
                 patiently(self.containers.remove, one.id)
         patiently(remove_networks, self.containers.client, project)
 
+    def _remove_target(self) -> None:
+        """Remove the new project, for an undo.
+
+        :raises StillServing: the router leads to it, or may.
+        """
+        found = patiently(instances, self.containers.client, self.move.target)
+        for service in sorted(self.switched):
+            ones = [one.container for one in found.get(service, ()) if one.container.running]
+            if why := self.routing.may_lead_to(service, ones):
+                raise StillServing(f"{self.move.target} was left running, since {why}")
+        self._remove(self.move.target)
+
     def _up(self, _detail: Mapping[str, Any], on_undo: OnUndo) -> None:
         name, client = self.containers.project.name, self.containers.client
-        on_undo(lambda: self._remove(name), f"{name} was removed")
+        on_undo(self._remove_target, f"{name} was removed")
         deadline = Deadline(self.containers.wait_timeout)
         self._compose_up("--no-start", deadline)
         for one in self._target():
@@ -204,6 +219,7 @@ class BlueGreenChange:
         # Noted first, so undone last: requests that went to the candidate are answered before it
         # is removed.
         on_undo(partial(self.routing.drain, service), "its last requests were waited for")
+        self.switched.add(service)
         try:
             self.routing.of(service).switch(urls, on_undo)
         except Interrupted:
@@ -239,7 +255,8 @@ class BlueGreenChange:
             back[service] = list(self.routing.known(service, ones))
         if not all(back.values()):
             return
-        on_undo(partial(self._remove, self.move.target), f"{self.move.target} was removed")
+        self.switched.update(back)
+        on_undo(self._remove_target, f"{self.move.target} was removed")
         for service, urls in back.items():
             on_undo(partial(self.routing.drain, service), "its last requests were waited for")
             on_undo(

@@ -11,13 +11,17 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ..engine.errors import Missing
+from ..engine.health import check_unchanged
 from ..engine.inspect import Container
 from ..engine.parallel import patiently, together
 from ..errors import DeliveryError, enumerate_words
+from ..routers.base import StillServing
 from .containers import Containers
 from .decision import ROLLING, Wanted
 from .engine_state import GRACE, Instance
 from .traffic import Traffic
+
+LEFT = "Make sure that the router answers, then run this again."
 
 
 @dataclass
@@ -57,6 +61,8 @@ class PutBack:
         self.progress = progress
         self.former: Mapping[str, Instance] = {}
         self.done = False
+        # The new containers that are left running, since they may have the traffic.
+        self.left: set[str] = set()
 
     def __call__(self) -> str:
         """Bring the former containers back; return who serves again.
@@ -78,6 +84,7 @@ class PutBack:
         for name in sorted(self.traffic.written):
             attempt(partial(self._send_back_now, name))
         if self.wanted.strategy != ROLLING:
+            self._check_router()
             # A port, a name or a volume may be for one of them only.
             attempt(self._stop_new)
         attempt(self.restore_names)
@@ -88,6 +95,7 @@ class PutBack:
         if self.wanted.strategy == ROLLING:
             for name in sorted(self.traffic.written):
                 attempt(partial(self.traffic.drain, name))
+            attempt(self._leave_serving)
             attempt(self._stop_new)
         if failed:
             raise failed[0]
@@ -108,12 +116,46 @@ class PutBack:
         ):
             self.traffic.drain(name)
 
+    def _check_router(self) -> None:
+        """Make sure that the traffic can be sent elsewhere than to the new containers.
+
+        :raises StillServing: it cannot, and they are healthy; so they go on.
+        """
+        try:
+            for name in sorted(self.traffic.written):
+                self.traffic.look(name)
+        except DeliveryError as error:
+            try:
+                check_unchanged(self.containers.client, list(self.progress.healthy.values()))
+            except DeliveryError:
+                return
+            self.left = {one for ids in self.progress.made.values() for one in ids}
+            raise StillServing(
+                f"the new containers were left running: {error.message}", next_step=LEFT
+            ) from error
+
+    def _leave_serving(self) -> None:
+        """Find the new containers that still have the traffic, or may have it.
+
+        :raises StillServing: there are any.
+        """
+        why = {
+            one: said
+            for name, ids in self.progress.made.items()
+            for one in ids
+            if (said := self.traffic.may_lead_to(name, one))
+        }
+        self.left = set(why)
+        if why:
+            said = next(iter(why.values()))
+            raise StillServing(f"new containers were left running: {said}", next_step=LEFT)
+
     def _stop_new(self) -> None:
         together(
             partial(patiently, self._stop, container_id)
             for ids in self.progress.made.values()
             for container_id in ids
-            if container_id in self.progress.started
+            if container_id in self.progress.started and container_id not in self.left
         )
 
     def _stop(self, container_id: str) -> None:

@@ -142,14 +142,17 @@ class RedeployChange:
         networks = network_ids(self.client, self.wanted.project.name)
         names = {name for wave in detail["waves"] for name in wave}
 
-        def undo() -> None:
+        def undo() -> str:
             now = patiently(instances, self.client, self.wanted.project.name)
-            fresh = [one.id for n in names for one in now.get(n, ()) if one.id not in there]
-            for container_id in fresh:
+            fresh = {one.id for n in names for one in now.get(n, ()) if one.id not in there}
+            for container_id in fresh - self.put_back.left:
                 patiently(self.containers.remove, container_id)
+            if self.put_back.left:
+                return ""
             patiently(remove_networks, self.client, self.wanted.project.name, networks)
+            return "the new containers were removed"
 
-        on_undo(undo, "the new containers were removed")
+        on_undo(undo)
         references = {name: d.keep[0].id for name, d in self.decisions.items() if d.keep}
         leaving = {name: [one for one, _why in d.olds] for name, d in self.decisions.items()}
         for wave in detail["waves"]:
@@ -299,10 +302,14 @@ class RedeployChange:
         self, name: str, kept: Sequence[str], back: Sequence[str], on_undo: OnUndo
     ) -> None:
         """Note that those which a killed run left serve again if the one it started is no good."""
-        on_undo(
-            lambda: [patiently(self.containers.remove, one) for one in kept],
-            f"the new containers of {name} were removed",
-        )
+
+        def remove() -> str:
+            ids = set(kept) - self.put_back.left
+            for one in ids:
+                patiently(self.containers.remove, one)
+            return f"the new containers of {name} were removed" if ids else ""
+
+        on_undo(remove)
         self.progress.made[name] = list(kept)
         self.progress.started.update(kept)
         former = [self.put_back.former[one] for one in back]

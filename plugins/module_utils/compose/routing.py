@@ -157,6 +157,10 @@ class ProjectRouting:
             return False
         return same_targets(route, urls)
 
+    def may_lead_to(self, service: str, containers: Iterable[Container]) -> str:
+        """Return why the service's traffic may go to one of these, or an empty string."""
+        return self.of(service).may_lead_to(list(self.known(service, containers)))
+
     def check(self, service: str, container: Container) -> str:
         """Ask a container itself; return what is wrong with it, or an empty string."""
         self._health(self.url(service, container))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..change import OnUndo
+from ..engine.errors import Missing
 from ..engine.health import check_unchanged
 from ..engine.inspect import Container, inspect
 from ..engine.parallel import patiently
@@ -103,6 +104,15 @@ class Traffic:
 
         patiently(routing.of(name).restore, back)
         return True
+
+    def may_lead_to(self, name: str, container_id: str) -> str:
+        """Return why the service's traffic may go to a container, or an empty string."""
+        if self.routing is None or name not in self.written:
+            return ""
+        try:
+            return self.routing.may_lead_to(name, [self._seen(container_id)])
+        except Missing:
+            return ""
 
     def drain(self, name: str) -> None:
         """Wait for the last requests of those that have lost the traffic."""

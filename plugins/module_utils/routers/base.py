@@ -31,6 +31,13 @@ class Overtaken(RouterError):
     kind = "overtaken"
 
 
+class StillServing(DeliveryError):
+    """An undo left something running, since it may be the only one that serves."""
+
+    kind = "still_serving"
+    usual_step = "Make sure that the router and the engine answer, then run this again."
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A version beside the live one.

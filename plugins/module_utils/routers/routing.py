@@ -323,14 +323,20 @@ class Routing:
                 raise Unproved(f"{where(now)}, and does not answer: {error.message}") from error
         return where(now)
 
-    def leads_to(self, url: str) -> bool:
-        """Tell whether the live version's or the candidate's traffic goes to an address now.
+    def may_lead_to(self, urls: Sequence[str]) -> str:
+        """Look whether any traffic goes to one of these addresses; return why it may, or nothing.
 
-        :raises DeliveryError: the router gives no answer that can be used.
+        An undo asks this before it ends what is reached there.
         """
-        now = self.look()
-        urls = now.urls + (now.candidate.urls if now.candidate is not None else ())
-        return any(same_address(url, one) for one in urls)
+        if not urls:
+            return ""
+        try:
+            now = self.look()
+        except DeliveryError as error:
+            return f"the router may still lead to it: {error.message}"
+        there = now.urls + (now.candidate.urls if now.candidate is not None else ())
+        led = any(same_address(url, one) for url in urls for one in there)
+        return "the router still leads to it" if led else ""
 
     # The candidate
 

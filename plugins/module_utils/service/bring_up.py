@@ -18,6 +18,7 @@ from ..engine.errors import Missing
 from ..engine.health import STEADY, ContainerFailed, check_unchanged, soak, wait_well
 from ..engine.inspect import Container
 from ..errors import DeliveryError, enumerate_words
+from ..routers.base import StillServing
 from . import testing
 from .model import (
     ADDRESS,
@@ -42,13 +43,6 @@ if TYPE_CHECKING:
     from .deploy import Deploy
 
 PACE = Pace(interval=0.25, first=0.0, growth=1.5)
-
-
-class Kept(DeliveryError):
-    """A new instance was not removed by an undo: it may be the only one that serves."""
-
-    kind = "kept"
-    usual_step = "Make sure that the router and the engine answer, then run this again."
 
 
 def clear(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
@@ -133,10 +127,10 @@ def _rest(deploy: Deploy, member: Member) -> None:
 def _require_no_traffic(deploy: Deploy, container: str, name: str) -> None:
     """Make sure that an undo does not end what has the traffic, since that could not be undone.
 
-    :raises Kept: it has, or may have.
+    :raises StillServing: it has, or may have.
     """
     if deploy.alone:
-        raise Kept(f"{name} was left running, since nobody is left who could serve instead")
+        raise StillServing(f"{name} was left running, since nobody is left who could serve instead")
     routing = deploy.observer.routing
     if not deploy.routed or routing is None:
         return
@@ -144,14 +138,9 @@ def _require_no_traffic(deploy: Deploy, container: str, name: str) -> None:
         url = deploy.observer.url_of(deploy.engine.inspect(container, name))
     except Missing:
         return
-    try:
-        if url is None or not routing.leads_to(url):
-            return
-        why = "the router still leads to it"
-    except DeliveryError as error:
-        why = f"the router may still lead to it: {error.message}"
-    deploy.kept.append(name)
-    raise Kept(f"{name} was left running, since {why}")
+    if why := routing.may_lead_to([url] if url else []):
+        deploy.kept.append(name)
+        raise StillServing(f"{name} was left running, since {why}")
 
 
 def start(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:

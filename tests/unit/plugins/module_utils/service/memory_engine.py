@@ -15,6 +15,10 @@ import docker.errors
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+def _labels(one: dict[str, Any]) -> dict[str, str]:
+    return dict(one["Config"]["Labels"])
+
+
 class MemoryEngine:
     """Containers by id. Ports that the engine picks change with each start."""
 
@@ -30,13 +34,21 @@ class MemoryEngine:
     # Looking
 
     def containers(self, all: bool, filters: dict[str, list[str]]) -> list[dict[str, str]]:
-        return [{"Id": one} for one in self.found]
+        pairs = [label.partition("=") for label in filters["label"]]
+        return [
+            {"Id": one["Id"]}
+            for one in self.found.values()
+            if not [1 for name, _equals, value in pairs if _labels(one).get(name) != value]
+        ]
 
     def inspect_container(self, container: str) -> dict[str, Any]:
         return self._of(container, "inspect")
 
     def inspect_image(self, name: str) -> dict[str, str]:
         return {"Id": name}
+
+    def networks(self, filters: dict[str, str]) -> list[dict[str, str]]:
+        return []
 
     def logs(self, container: str, **more: Any) -> bytes:
         return b""
@@ -57,6 +69,13 @@ class MemoryEngine:
         return sorted(name for name, status in states if status == "running")
 
     # Changing
+
+    def make(self, name: str, labels: dict[str, str], port: int) -> str:
+        """Run a container; return its id."""
+        host = {"restart_policy": {"Name": "no"}, "port_bindings": {f"{port}/tcp": ("", None)}}
+        one = self.create_container("image", name=name, labels=labels, host_config=host)["Id"]
+        self.start(one)
+        return one
 
     def create_host_config(self, **values: Any) -> dict[str, Any]:
         return values

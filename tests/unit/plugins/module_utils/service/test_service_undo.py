@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,8 +19,6 @@ from ansible_collections.immutable.delivery.plugins.module_utils.errors import (
     DeliveryError,
     Interrupted,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.http import Unreachable
-from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import Route
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.peers import Share
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.routing import Routing
 from ansible_collections.immutable.delivery.plugins.module_utils.service import staging
@@ -32,6 +29,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.service.model i
 from ansible_collections.immutable.delivery.plugins.module_utils.service.observe import Observer
 
 from .memory_engine import MemoryEngine
+from .memory_router import MemoryRouter
 
 PORT = 8080
 
@@ -45,45 +43,12 @@ def _interrupted(*_more: Any) -> Any:
     raise Interrupted("interrupted by SIGTERM")
 
 
-@dataclass
-class Table:
-    """A router in memory. One that is away goes on sending traffic."""
-
-    urls: tuple[str, ...] = ()
-    away: bool = False
-    name: str = "table"
-    on_look: Callable[[], None] = lambda: None
-
-    def observe(self, service: str) -> Route:
-        self._answer()
-        return Route(service, self.urls)
-
-    def switch(self, service: str, urls: Sequence[str]) -> None:
-        self._answer()
-        self.urls = tuple(urls)
-
-    def remove(self, service: str) -> None:
-        self.switch(service, ())
-
-    def in_flight(self, service: str) -> int | None:
-        self._answer()
-        return 0
-
-    def entrance(self, service: str) -> str:
-        return "http://table.test"
-
-    def _answer(self) -> None:
-        self.on_look()
-        if self.away:
-            raise Unreachable("the table does not answer")
-
-
 class World:
     """A service on an engine behind a router."""
 
     def __init__(self, fixed: bool = False, routed: bool = True) -> None:
         self.engine: Any = MemoryEngine()
-        self.table = Table()
+        self.table = MemoryRouter()
         self.routed = routed
         self.fixed = fixed
 
