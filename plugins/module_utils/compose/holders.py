@@ -28,16 +28,22 @@ def foreign_holders(containers: Containers, wanted: Wanted, seen: State) -> list
 
     Nobody is asked if the new containers need nothing in particular.
     """
-    fresh = [
-        wanted.project.services[name] for name, one in decide(wanted, seen).items() if one.news
-    ]
+    decisions = decide(wanted, seen)
+    fresh = [wanted.project.services[name] for name, one in decisions.items() if one.news]
     ports = [port for service in fresh for port in service.ports]
     if not ports and not any(service.container_name for service in fresh):
         return []
     found = _other_containers(containers.client, wanted)
     ours = [Holder(one.name, one.ports) for ones in seen.instances.values() for one in ones]
     if _engine_is_here(containers):
-        single = [port for port in ports if port.first == port.last]
+        single = [
+            port
+            for service in fresh
+            # The engine does not know the ports of a container in the host's network.
+            if not any("host" in one.container.addresses for one in decisions[service.name].alive)
+            for port in service.ports
+            if port.first == port.last
+        ]
         held = blockers(single, 1, [*found, *ours])
         found += [
             Holder("another program", (port,))

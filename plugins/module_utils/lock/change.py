@@ -24,7 +24,7 @@ from ..deadline import Deadline
 from ..errors import DeliveryError
 from ..exclusive import exclusive
 from ..identity import ProcessId, alive, this_machine
-from .file import make_work_file, read, remove, work_file, write
+from .file import drop, make_work_file, read, remove, work_file, write
 from .model import ACQUIRE, JOIN, LEAVE, RELEASE, Held, Lock, Observed, Reason, State, judge, plan
 from .work import Busy, nobody_at_work
 from .workers import Worker
@@ -193,7 +193,7 @@ class DeployLockChange:
             make_work_file(self.path, lock.token)
         write(self.path, lock, new=now.state is State.FREE or self.moved_to is not None)
         if now.token not in (None, lock.token):
-            work_file(self.path, str(now.token)).unlink(missing_ok=True)
+            drop(work_file(self.path, str(now.token)))
 
     def _after(self, action: str, now: Observed) -> Lock | None:
         """Return the lock as it is after a step; None if it is free."""
@@ -215,7 +215,7 @@ class DeployLockChange:
             for step in plan(now, "released", self.holder, self.name):
                 self._do(step.action, now)
             if now.token != self.token:
-                work_file(self.path, self.token).unlink(missing_ok=True)
+                drop(work_file(self.path, self.token))
 
     def _check_folder(self) -> None:
         if not self.path.parent.is_dir():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import DeliveryError
@@ -75,7 +76,7 @@ def write(path: Path, lock: Lock, *, new: bool) -> None:
     except OSError as error:
         raise DeliveryError(f"{path} cannot be written: {error.strerror}") from error
     finally:
-        part.unlink(missing_ok=True)
+        drop(part)
 
 
 def make_work_file(path: Path, token: str) -> None:
@@ -92,7 +93,20 @@ def make_work_file(path: Path, token: str) -> None:
 
 
 def remove(path: Path, token: str | None) -> None:
-    """Remove the lock, and what those shared that worked under it."""
-    path.unlink(missing_ok=True)
+    """Remove the lock, and what those shared that worked under it.
+
+    :raises DeliveryError: the lock cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DeliveryError(f"{path} cannot be removed: {error.strerror}") from error
     if token is not None:
-        work_file(path, token).unlink(missing_ok=True)
+        drop(work_file(path, token))
+
+
+def drop(path: Path) -> None:
+    """Remove a file that means nothing without its lock; one that stays does no harm."""
+    # A read-only file system refuses to remove even what is not there.
+    with suppress(OSError):
+        path.unlink(missing_ok=True)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -278,6 +279,26 @@ def test_somebody_elses_lock_is_released_by_force_only(tmp_path: Path) -> None:
     assert take(path, force=True).after.state is State.MINE
     assert take(path, desired="released", owner=process(os.getppid()), force=True).changed
     assert not path.exists()
+
+
+def refuse(*_more: Any, **_named: Any) -> Any:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+def test_a_file_system_that_became_read_only_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lock"
+    take(path)
+    with monkeypatch.context() as read_only:
+        read_only.setattr(Path, "unlink", refuse)
+        with pytest.raises(DeliveryError, match="lock cannot be removed: Read-only file system"):
+            run(change(path, "released"))
+        read_only.setattr(Path, "touch", refuse)
+        with pytest.raises(DeliveryError, match="cannot be written: Read-only") as caught:
+            take(tmp_path / "other")
+    # It refuses to remove even what is not there.
+    assert "rolled back" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["", " \n"])

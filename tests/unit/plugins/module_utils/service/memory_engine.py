@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -33,8 +34,10 @@ class MemoryEngine:
 
     # Looking
 
-    def containers(self, all: bool, filters: dict[str, list[str]]) -> list[dict[str, str]]:
-        pairs = [label.partition("=") for label in filters["label"]]
+    def containers(
+        self, all: bool, filters: dict[str, list[str]] | None = None
+    ) -> list[dict[str, str]]:
+        pairs = [label.partition("=") for label in (filters or {}).get("label", ())]
         return [
             {"Id": one["Id"]}
             for one in self.found.values()
@@ -54,7 +57,7 @@ class MemoryEngine:
         return b""
 
     def info(self) -> dict[str, str]:
-        return {"SystemTime": self._now()}
+        return {"SystemTime": self._now(), "Name": socket.gethostname()}
 
     def events(self, **more: Any) -> list[Any]:
         return []
