@@ -218,7 +218,9 @@ class BlueGreenChange:
         urls = self.routing.urls(service, [one.container for one in ones])
         # Noted first, so undone last: requests that went to the candidate are answered before it
         # is removed.
-        on_undo(partial(self.routing.drain, service), "its last requests were waited for")
+        on_undo(
+            partial(self.routing.drain, service, undo=True), "its last requests were waited for"
+        )
         self.switched.add(service)
         try:
             self.routing.of(service).switch(urls, on_undo)
@@ -258,7 +260,9 @@ class BlueGreenChange:
         self.switched.update(back)
         on_undo(self._remove_target, f"{self.move.target} was removed")
         for service, urls in back.items():
-            on_undo(partial(self.routing.drain, service), "its last requests were waited for")
+            on_undo(
+                partial(self.routing.drain, service, undo=True), "its last requests were waited for"
+            )
             on_undo(
                 partial(self.routing.of(service).restore, partial(list, urls)),
                 f"the traffic of {service} goes to {former} again",

@@ -94,7 +94,7 @@ class PutBack:
             attempt(partial(self.traffic.send_back, name))
         if self.wanted.strategy == ROLLING:
             for name in sorted(self.traffic.written):
-                attempt(partial(self.traffic.drain, name))
+                attempt(partial(self.traffic.drain, name, undo=True))
             attempt(self._leave_serving)
             attempt(self._stop_new)
         if failed:
@@ -114,7 +114,7 @@ class PutBack:
         if self.traffic.send_back(name, self.progress.stopped) and (
             self.wanted.strategy != ROLLING
         ):
-            self.traffic.drain(name)
+            self.traffic.drain(name, undo=True)
 
     def _check_router(self) -> None:
         """Make sure that the traffic can be sent elsewhere than to the new containers.

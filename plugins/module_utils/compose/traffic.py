@@ -114,10 +114,10 @@ class Traffic:
         except Missing:
             return ""
 
-    def drain(self, name: str) -> None:
+    def drain(self, name: str, *, undo: bool = False) -> None:
         """Wait for the last requests of those that have lost the traffic."""
         if self.routing is not None and name in self.routed:
-            self.routing.drain(name)
+            self.routing.drain(name, undo=undo)
 
     def ask(self, names: Collection[str]) -> str:
         """Look once whether these services answer through the router; return what is wrong."""

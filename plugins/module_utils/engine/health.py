@@ -203,6 +203,7 @@ def soak(
 
     :param healthy: as they were seen when they were found healthy.
     :param ask: asks through the router; returns what is wrong with the answer, or an empty string.
+        One that begins with a container's name and a colon is about that container.
         One bad answer is asked for again; :data:`PATIENCE` of them in a row are a failure.
     :raises ContainerFailed: one has exited, was restarted, became unhealthy, or does not answer
         through the router.
@@ -219,8 +220,13 @@ def soak(
         else:
             bad.clear()
         if len(bad) >= PATIENCE and healthy:
-            what = f"does not answer through the router any more ({bad[-1]})"
-            raise _failed(client, healthy[0], what, secrets)
+            wrong, what = bad[-1], "does not answer through the router any more"
+            first = healthy[0]
+            for one in healthy:
+                if wrong.startswith(f"{one.name}: "):
+                    first, what = one, "does not answer as it should any more"
+                    wrong = wrong.removeprefix(f"{one.name}: ")
+            raise _failed(client, first, f"{what} ({wrong})", secrets)
         return True if watched.passed and not bad else None
 
     # The last good answer may come late.

@@ -176,6 +176,13 @@ def _rolled_back(observed: Observed, wanted: Wanted) -> Plan:
         # A repair must not make again what was refused.
         remove=tuple(one for one in left_over(observed) if one.helps == SPARE),
     )
+    ports = {one.fixed_port for one in having if one.running} - {None}
+    if held := ports & {one.fixed_port for one in intent.start}:
+        raise DeliveryError(
+            f"{_names(intent.start)} cannot be started beside {_names(having)}: both have port "
+            f"{held.pop()}",
+            next_step="Deploy that release with state present, which stops the other one first.",
+        )
     steps = bring_up(observed, replace(wanted, tested=False), intent) if intent.start else []
     if intent.stay:
         steps.append(step_for(HEALTH, "wait until they are healthy, which have no traffic:", back))

@@ -32,6 +32,7 @@ from .model import (
     Wanted,
     find_release,
     instances,
+    left_over,
     member_of,
 )
 
@@ -154,6 +155,8 @@ class Observer:
             return
         release = observed.release.id if observed.release else ""
         others = [one.name for one in instances(observed) if one.release != release]
+        # A deploy that was killed, or whose undo was not told to the router, leaves such ones.
+        others += [one.name for one in left_over(observed) if one.alive and not one.helps]
         if others:
             raise RouterAway(
                 f"{routing.away}, and it may send traffic to {others[0]}",

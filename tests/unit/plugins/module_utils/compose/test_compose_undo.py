@@ -42,6 +42,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.routing
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.traffic import Traffic
 from ansible_collections.immutable.delivery.plugins.module_utils.http import Http
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import StillServing
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.drain import NotDrained
 
 from ..service.memory_engine import MemoryEngine
 from ..service.memory_router import MemoryRouter
@@ -117,6 +118,15 @@ def test_who_has_the_traffic_goes_on_if_the_router_is_away(strategy: str) -> Non
     assert "new" in world.engine.running()
     assert world.put_back.left == {world.new}
     assert world.router.urls == (world.url("new"),)
+
+
+def test_requests_that_are_left_do_not_break_an_undo_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(ROLLING)
+    monkeypatch.setattr(MemoryRouter, "in_flight", lambda self, service: 1)
+    world.routing.checks = Checks(drain_timeout=0.1, drain_required=True)
+    with pytest.raises(NotDrained):
+        world.traffic.drain("web")
+    assert world.put_back() == "old serves again"
 
 
 def test_one_that_has_failed_is_replaced_even_so() -> None:

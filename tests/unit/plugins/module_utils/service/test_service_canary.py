@@ -204,6 +204,17 @@ def test_a_rollback_from_what_crashes_goes_back_to_what_was_proved_last(
     assert releases(world) == ids("b")
 
 
+def test_a_rollback_to_one_with_the_same_port_is_refused_unless_that_is_free() -> None:
+    world = World(True)
+    for name in "ab":
+        world.deploy(name, wanted(port=8080))
+    with pytest.raises(DeliveryError, match=r"cannot be started beside .*: both have port 8080"):
+        world.plan(None, to(ROLLED_BACK))
+    for one in [one.id for one in world.members.values() if one.running]:
+        world.stop(one)
+    assert "start" in [step.action for step in world.plan(None, to(ROLLED_BACK)).steps]
+
+
 def test_housekeeping_removes_what_crashes_and_not_what_was_proved_before() -> None:
     world = watched("a", "b")
     world.watch = lambda: None  # type: ignore[method-assign]

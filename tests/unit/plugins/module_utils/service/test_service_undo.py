@@ -26,7 +26,10 @@ from ansible_collections.immutable.delivery.plugins.module_utils.service.contain
 from ansible_collections.immutable.delivery.plugins.module_utils.service.deploy import Deploy
 from ansible_collections.immutable.delivery.plugins.module_utils.service.finish import deliver
 from ansible_collections.immutable.delivery.plugins.module_utils.service.model import Shape, Wanted
-from ansible_collections.immutable.delivery.plugins.module_utils.service.observe import Observer
+from ansible_collections.immutable.delivery.plugins.module_utils.service.observe import (
+    Observer,
+    RouterAway,
+)
 
 from .memory_engine import MemoryEngine
 from .memory_router import MemoryRouter
@@ -48,7 +51,7 @@ class World:
 
     def __init__(self, fixed: bool = False, routed: bool = True) -> None:
         self.engine: Any = MemoryEngine()
-        self.table = MemoryRouter()
+        self.router = MemoryRouter()
         self.routed = routed
         self.fixed = fixed
 
@@ -58,7 +61,7 @@ class World:
             "demo", shape, route="demo" if self.routed else "", soak=soak, rehearse=False
         )
         images = Images(self.engine, local=True)
-        routing = Routing(self.table, "demo", share=Share({"127.0.0.1"})) if self.routed else None
+        routing = Routing(self.router, "demo", share=Share({"127.0.0.1"})) if self.routed else None
         observer = Observer(
             wanted, Engine(self.engine), images, Reference.of("demo:1"), routing=routing
         )
@@ -83,7 +86,7 @@ class World:
         for one in self.engine.found.values():
             ports = one["NetworkSettings"].get("Ports", {}).values()
             urls = {f"http://127.0.0.1:{port['HostPort']}" for bound in ports for port in bound}
-            if not self.routed or urls & set(self.table.urls):
+            if not self.routed or urls & set(self.router.urls):
                 found += [one["Name"][1:]] if urls else []
         return found
 
@@ -115,9 +118,9 @@ def test_what_has_the_traffic_is_left_if_the_router_cannot_be_told() -> None:
     (v1,) = world.run("v1").made
 
     def away() -> None:
-        world.table.away = True
+        world.router.away = True
 
-    world.table.on_look = Once(world, v1, away)
+    world.router.on_look = Once(world, v1, away)
     failed = world.fail("v2")
     (v2,) = world.serving()
     assert world.engine.running() == sorted([v1, v2])
@@ -126,7 +129,7 @@ def test_what_has_the_traffic_is_left_if_the_router_cannot_be_told() -> None:
     assert f"runs, maybe without traffic: {v1}" in failed.state
     assert "live as before" not in failed.state
     # The next run goes on from there.
-    world.table.away = False
+    world.router.away = False
     world.run("v2")
     assert world.serving() == world.engine.running() == [name]
 
@@ -137,9 +140,9 @@ def test_a_kept_release_that_has_the_traffic_is_left_likewise() -> None:
     (v2,) = world.run("v2").made
 
     def away() -> None:
-        world.table.away = True
+        world.router.away = True
 
-    world.table.on_look = Once(world, v2, away)
+    world.router.on_look = Once(world, v2, away)
     failed = world.fail("v1")
     assert world.serving() == [v1] and world.engine.running() == sorted([v1, v2])
     assert f"{v1} was left running" in failed.state
@@ -154,11 +157,30 @@ def test_the_route_goes_back_to_where_the_former_one_is_now() -> None:
             world.engine.restart(name)
 
     # During the soak; what came before it looked at the route as well.
-    world.table.on_look = Once(world, v1, restart, looks=3)
+    world.router.on_look = Once(world, v1, restart, looks=3)
     failed = world.fail("v2", soak=3.0)
     assert failed.kind == "container"
     assert world.serving() == world.engine.running() == [v1]
-    assert f"live as before: {v1} at {world.table.urls[0]}" in failed.state
+    assert f"live as before: {v1} at {world.router.urls[0]}" in failed.state
+
+
+def test_what_may_have_the_traffic_of_a_router_that_is_away_is_not_cleared_away() -> None:
+    world = World()
+    (v1,) = world.run("v1").made
+
+    def away() -> None:
+        world.router.away = True
+
+    world.router.on_look = Once(world, v1, away)
+    world.fail("v2")
+    (v2,) = world.serving()
+    # Not even by a deploy of the former release, which there is nothing else of.
+    deploy = world.deploy("v1")
+    assert deploy.observer.routing is not None
+    deploy.observer.routing.required = False
+    with pytest.raises(RouterAway, match=f"it may send traffic to {v2}"):
+        run(deploy)
+    assert world.serving() == [v2]
 
 
 def removed_when_the_new_one_starts(world: World, v1: str) -> None:
