@@ -13,9 +13,13 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.support.shipped import Shipped
 
 # No deadline: a slow machine is no bug. The same examples every time: a red run is the change's.
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
@@ -72,6 +76,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         sorted((item for item in items if item.path in place), key=lambda item: place[item.path])
     )
     items[:] = [next(spread) if item.path in place else item for item in items]
+
+
+@pytest.fixture(scope="session")
+def tarball(tmp_path_factory: pytest.TempPathFactory) -> Shipped:
+    """The collection as its tarball installs it."""
+    from tests.support.shipped import install
+
+    return install(tmp_path_factory.mktemp("tarball"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,8 +15,9 @@ from docker import DockerClient
 
 from tests.support.haproxy import HaProxyServer, haproxy_server
 from tests.support.modules import Ended
-from tests.support.plays import PlayResult, run_play
+from tests.support.plays import PlayResult
 from tests.support.service import Shop, open_shop, traffic
+from tests.support.shipped import CHECKOUT, Shipped
 
 GREEN = {"x-client-mode": "green"}
 
@@ -42,8 +43,8 @@ class Front:
             "route": "demo",
         }
 
-    def role(self, tasks: str, **variables: Any) -> PlayResult:
-        """The role, of which *tasks* are done."""
+    def play(self, phase: str, shipped: Shipped, **variables: Any) -> PlayResult:
+        """Run a playbook of the collection."""
         given = {
             **self.options(),
             "name": self.name,
@@ -52,13 +53,15 @@ class Front:
             "lock_path": str(self.shop.folder / "canary.lock"),
             **variables,
         }
-        role = {"name": "immutable.delivery.service", "tasks_from": tasks}
-        play = {
-            "name": "Do it",
-            "ansible.builtin.include_role": role,
-            "vars": {f"service_{name}": value for name, value in given.items()},
-        }
-        return run_play([play], timeout=300)
+        return shipped.play(
+            f"playbooks/service_{phase}.yml",
+            extra_vars={
+                "service_hosts": "localhost",
+                **{f"service_{name}": value for name, value in given.items()},
+            },
+            args=["--inventory", "localhost,"],
+            timeout=300,
+        )
 
     def version(self, **headers: str) -> str:
         answer = requests.get(f"{self.server.url}/1", headers=headers, timeout=30)
@@ -118,15 +121,16 @@ def test_from_the_first_who_asks_for_it_to_the_way_back(front: Front) -> None:
     done(front.run("rolled_back"))
 
 
-def test_a_gate_that_fails_gives_the_clients_back(front: Front) -> None:
-    done(front.run("staged", "v2"))
+def test_a_gate_that_fails_gives_the_clients_back(front: Front, tarball: Shipped) -> None:
+    front.play("stage", tarball, image=front.shop.image("v2")).ok()
     gate = 'test "$CANARY_WEIGHT" -lt 40 || { echo too many; exit 3; }'
     steps = [{"weight": 10, "bake": 0}, {"weight": 40, "bake": 0}]
     probe = {"dir": str(front.shop.folder / "load"), "url": front.server.url, "reads": ["/1"]}
     probe.update(rate=20)
     with traffic(f"{front.server.url}/1") as seen:
-        played = front.role(
+        played = front.play(
             "canary",
+            CHECKOUT,
             canary_steps=steps,
             canary_command=["sh", "-c", gate],
             canary_probe=probe,
@@ -138,10 +142,19 @@ def test_a_gate_that_fails_gives_the_clients_back(front: Front) -> None:
     assert seen.lost == []
     assert (front.version(), front.version(**GREEN)) == ("v1", "v2")
     # The same gate, kinder; then everybody.
-    front.role("canary", canary_steps=steps[1:], canary_command=["true"]).ok()
-    front.role("promote").ok()
+    front.play("canary", tarball, canary_steps=steps[1:], canary_command=["true"]).ok()
+    front.play("promote", tarball).ok()
     assert front.version() == "v2"
-    front.role("rollback").ok()
+    front.play("rollback", tarball).ok()
+    assert front.version() == "v1"
+
+
+def test_the_other_playbooks_do_the_same_in_a_checkout(front: Front) -> None:
+    front.play("stage", CHECKOUT, image=front.shop.image("v2")).ok()
+    assert (front.version(), front.version(**GREEN)) == ("v1", "v2")
+    front.play("promote", CHECKOUT).ok()
+    assert front.version() == "v2"
+    front.play("rollback", CHECKOUT).ok()
     assert front.version() == "v1"
 
 

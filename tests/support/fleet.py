@@ -16,6 +16,7 @@ from tests.support.alb import arguments, good, run
 from tests.support.moto_fleet import FleetMoto
 from tests.support.moto_server import REGION, Fault
 from tests.support.plays import ROOT, PlayResult, TaskResult, run_play
+from tests.support.shipped import CHECKOUT, Shipped
 
 # What the service asks of the caller of another action, where moto asks nobody: the instances of a
 # launch template are launched, tagged and given their role with the rights of the caller.
@@ -111,6 +112,7 @@ class Fleet:
         again: bool = False,
         faults: Sequence[Fault] = (),
         without: Collection[str] = (),
+        shipped: Shipped = CHECKOUT,
         **settings: Any,
     ) -> Run:
         """Run a playbook, with no other rights than those of its policy.
@@ -121,7 +123,7 @@ class Fleet:
         inventory = self.folder / "inventory.json"
         host = {"ansible_connection": "local"}
         inventory.write_text(json.dumps({"fleet": {"hosts": {self.service: host}}}))
-        playbook = str(ROOT / "playbooks" / f"fleet_{phase}.yml")
+        playbook = str(shipped.playbook(f"playbooks/fleet_{phase}.yml"))
         self.moto.reset_calls(*faults)
         self.moto.allowed = actions_of(policy(phase)) - set(without)
         try:
@@ -130,6 +132,8 @@ class Fleet:
                 extra_vars={**self.settings, **settings},
                 check=check,
                 args=["--inventory", str(inventory)],
+                env=shipped.env,
+                cwd=shipped.elsewhere,
                 timeout=400,
             )
         finally:

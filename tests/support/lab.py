@@ -19,7 +19,8 @@ from typing import Any
 
 import requests
 
-from tests.support.plays import ROOT, PlayResult, RunningPlay, eventually, run_play, start_play
+from tests.support.plays import PlayResult, RunningPlay, eventually
+from tests.support.shipped import CHECKOUT, Shipped
 
 HOST = "portal.example.org"
 KEY = "ThisIsUsedInDeploy"
@@ -43,16 +44,22 @@ class Lab:
         }
 
     def play(
-        self, name: str, *, check: bool = False, diff: bool = False, **more: Any
+        self,
+        name: str,
+        *,
+        check: bool = False,
+        diff: bool = False,
+        shipped: Shipped = CHECKOUT,
+        **more: Any,
     ) -> PlayResult:
         """Run one of the project's playbooks in this lab."""
-        return run_play(
-            ROOT / name,
+        return shipped.play(
+            name,
             extra_vars={**self.variables, **more},
             check=check,
             diff=diff,
             timeout=240,
-            args=["--inventory", str(ROOT / "inventories" / "local")],
+            args=shipped.inventory("local"),
         )
 
     def deploy(self, version: str, **more: Any) -> PlayResult:
@@ -61,10 +68,10 @@ class Lab:
 
     def start_deploy(self, version: str, **more: Any) -> RunningPlay:
         """Start a deploy, for :func:`kill_at`."""
-        return start_play(
-            ROOT / "deploy.yml",
+        return CHECKOUT.start(
+            "deploy.yml",
             extra_vars={**self.variables, "portal_version": version, **more},
-            args=["--inventory", str(ROOT / "inventories" / "local")],
+            args=CHECKOUT.inventory("local"),
         )
 
     @property
@@ -137,14 +144,14 @@ def is_alive(pid: int) -> bool:
 
 
 @contextmanager
-def lab_at(folder: Path, **settings: Any) -> Iterator[Lab]:
+def lab_at(folder: Path, shipped: Shipped = CHECKOUT, **settings: Any) -> Iterator[Lab]:
     """A running lab with v23 live; ended and deleted afterwards, whatever happened."""
     lab = Lab(folder / "lab", settings)
     try:
-        lab.play("playbooks/lab_up.yml").ok()
+        lab.play("playbooks/lab_up.yml", shipped=shipped).ok()
         yield lab
     finally:
-        lab.play("playbooks/lab_down.yml").ok()
+        lab.play("playbooks/lab_down.yml", shipped=shipped).ok()
 
 
 def stdout_of(play: RunningPlay) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from tests.support.waiting import eventually
 
@@ -25,6 +25,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CALLBACKS = Path(__file__).resolve().parent / "callback_plugins"
 # By which programs that start plays themselves share with these what is made once a test run.
 SHARING = {"ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS), "ANSIBLE_CALLBACKS_ENABLED": "shared"}
+
+
+# The path of a playbook, the name of one in an installed collection, or plays or tasks.
+Play: TypeAlias = "Path | str | Sequence[Mapping[str, Any]]"
 
 
 @dataclass(frozen=True)
@@ -170,8 +174,8 @@ def read_results(file: Path) -> list[TaskResult]:
     ]
 
 
-def _playbook(play: Path | Sequence[Mapping[str, Any]], folder: Path) -> Path:
-    if isinstance(play, Path):
+def _playbook(play: Play, folder: Path) -> Path | str:
+    if isinstance(play, Path | str):
         return play
     plays: list[Any] = list(play)
     if not any("hosts" in item or "import_playbook" in item for item in plays):
@@ -191,7 +195,7 @@ def _playbook(play: Path | Sequence[Mapping[str, Any]], folder: Path) -> Path:
 
 
 def start_play(
-    play: Path | Sequence[Mapping[str, Any]],
+    play: Play,
     *,
     extra_vars: Mapping[str, Any] | None = None,
     check: bool = False,
@@ -229,7 +233,7 @@ def start_play(
         *(["--check"] if check else []),
         *(["--diff"] if diff else []),
         # The inventory of ansible.cfg is for the project's own playbooks.
-        *([] if isinstance(play, Path) else ["--inventory", "localhost,"]),
+        *([] if isinstance(play, Path | str) else ["--inventory", "localhost,"]),
         *args,
     ]
     with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
@@ -245,7 +249,7 @@ def start_play(
 
 
 def run_play(
-    play: Path | Sequence[Mapping[str, Any]],
+    play: Play,
     *,
     extra_vars: Mapping[str, Any] | None = None,
     check: bool = False,
@@ -257,8 +261,8 @@ def run_play(
 ) -> PlayResult:
     """Run *play* and return what came of it, success or not; see :meth:`PlayResult.ok`.
 
-    :param play: the path of a playbook, a list of plays, or a list of tasks, which then run on
-        localhost, in this process's own Python, with no facts gathered.
+    :param play: the path or the full name of a playbook, a list of plays, or a list of tasks, which
+        then run on localhost, in this process's own Python, with no facts gathered.
     :param extra_vars: given in a file, so values of any type arrive as they are, and stay out of
         the process list.
     :param env: added to this process's environment. ``ANSIBLE_COLLECTIONS_PATH`` is honoured where

@@ -18,7 +18,8 @@ import yaml
 from docker import DockerClient
 
 from tests.support.engine import PROJECT
-from tests.support.plays import ROOT, PlayResult, RunningPlay, run_play, start_play
+from tests.support.plays import ROOT, PlayResult, RunningPlay, run_play
+from tests.support.shipped import CHECKOUT, Shipped
 
 API_HOST = "api.example.org"
 PORTAL_HOST = "portal.example.org"
@@ -63,21 +64,23 @@ class Stack:
             **self.settings,
         }
 
-    @property
-    def _arguments(self) -> list[str]:
-        return ["--inventory", str(ROOT / "inventories" / "docker")]
-
     def play(
-        self, name: str, *, check: bool = False, diff: bool = False, **more: Any
+        self,
+        name: str,
+        *,
+        check: bool = False,
+        diff: bool = False,
+        shipped: Shipped = CHECKOUT,
+        **more: Any,
     ) -> PlayResult:
         """Run one of the project's playbooks."""
-        result = run_play(
-            ROOT / name,
+        result = shipped.play(
+            name,
             extra_vars={**self.variables, **more},
             check=check,
             diff=diff,
             timeout=PLAY_SECONDS,
-            args=self._arguments,
+            args=shipped.inventory("docker"),
         )
         self.outputs.append(result.output)
         return result
@@ -112,7 +115,7 @@ class Stack:
             check=check,
             diff=diff,
             timeout=PLAY_SECONDS,
-            args=[*self._arguments, "--inventory", str(inventory)],
+            args=[*CHECKOUT.inventory("docker"), "--inventory", str(inventory)],
         ).ok()
         self.outputs.append(whole.output)
         parts = [[one for one in whole.results if one.host == host] for host in hosts]
@@ -127,7 +130,7 @@ class Stack:
     def start(self, name: str, **more: Any) -> RunningPlay:
         """Start one of the project's playbooks."""
         variables = {**self.variables, **more}
-        return start_play(ROOT / name, extra_vars=variables, args=self._arguments)
+        return CHECKOUT.start(name, extra_vars=variables, args=CHECKOUT.inventory("docker"))
 
     def containers(self, project: str | None = None) -> dict[str, Any]:
         """The containers of a project by service, running or not."""
