@@ -17,10 +17,11 @@ import pytest
 from docker import DockerClient
 from docker.errors import ImageNotFound
 
-from tests.support.plays import ROOT, PlayResult, run_play
+from tests.support.plays import PlayResult, run_play
 from tests.support.registry import start_registry
+from tests.support.shipped import CHECKOUT, Shipped
 
-PLAYBOOK = ROOT / "playbooks" / "base_image.yml"
+PLAYBOOK = "playbooks/base_image.yml"
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +38,17 @@ def silent() -> Iterator[str]:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
-def play(name: str, *, check: bool = False, **variables: Any) -> PlayResult:
+def play(
+    name: str, *, check: bool = False, shipped: Shipped = CHECKOUT, **variables: Any
+) -> PlayResult:
     given = {f"base_image_{key}": value for key, value in variables.items()}
-    return run_play(
+    return shipped.play(
         PLAYBOOK, extra_vars={"base_image_name": name, **given}, check=check, timeout=600
     )
 
 
 def test_it_is_pulled_where_a_registry_answers(
-    engine: DockerClient, prefix: str, registry: str
+    engine: DockerClient, prefix: str, registry: str, tarball: Shipped
 ) -> None:
     name, source = f"{prefix}-pulled:one", f"{registry}/{prefix}-source:one"
     # One file is an image for a registry, and is pushed in no time.
@@ -62,7 +65,7 @@ def test_it_is_pulled_where_a_registry_answers(
     with pytest.raises(ImageNotFound):
         engine.images.get(name)
 
-    made = play(name, source=source).ok()
+    made = play(name, shipped=tarball, source=source).ok()
     assert made.changed
     assert engine.images.get(name).id == original.id
 

@@ -22,11 +22,12 @@ from docker.models.containers import Container
 
 from ansible_collections.immutable.delivery.plugins.module_utils.lock.file import read, work_file
 from tests.support.modules import Ended, run_module
-from tests.support.plays import ROOT, PlayResult, run_play, start_play
+from tests.support.plays import PlayResult, start_play
 from tests.support.service import SERVICE_LABEL, events_since
+from tests.support.shipped import CHECKOUT, Shipped
 from tests.support.waiting import eventually
 
-HEAL, PROXY, SERVICE = (ROOT / "playbooks" / f"{name}.yml" for name in ("heal", "proxy", "service"))
+HEAL, PROXY, SERVICE = (f"playbooks/{name}.yml" for name in ("heal", "proxy", "service"))
 PATIENCE = 30.0
 # What the engine does by itself all the time.
 IDLE = ("container exec_", "container health_status")
@@ -48,7 +49,7 @@ class Production:
     def proxy(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def play(self, book: Path, **options: Any) -> PlayResult:
+    def play(self, book: str, shipped: Shipped = CHECKOUT, **options: Any) -> PlayResult:
         inventory = self.folder / "hosts.yml"
         inventory.write_text("prod: {hosts: {engine: }}\n")
         extra_vars = {
@@ -75,7 +76,7 @@ class Production:
             **options.pop("extra_vars", {}),
         }
         args = ["--inventory", str(inventory)]
-        return run_play(book, extra_vars=extra_vars, args=args, timeout=300, **options)
+        return shipped.play(book, extra_vars=extra_vars, args=args, timeout=300, **options)
 
     def heal(self, **options: Any) -> Ended:
         """Run the module, as the play's task does."""
@@ -221,7 +222,12 @@ def test_one_that_hangs_is_replaced_if_its_like_does_better(production: Producti
     assert str(hung.id) not in {str(one.id) for one in production.found("demo")}
 
 
-def test_by_the_play_under_the_lock_and_in_check_mode(production: Production) -> None:
+def test_by_the_play_under_the_lock_and_in_check_mode(
+    production: Production, tarball: Shipped
+) -> None:
+    # A service that was deployed from a checkout is the same for an installed collection.
+    assert not production.play(PROXY, tarball).ok().changed
+    assert not production.play(SERVICE, tarball).ok().changed
     for one in production.found("demo"):
         one.stop()
     repair = "Repair what does not stand as it should"
@@ -256,7 +262,7 @@ def test_by_the_play_under_the_lock_and_in_check_mode(production: Production) ->
     assert not kept_out.changed and "is still at work on demo" in kept_out.stdout, kept_out.output
     seen = events_since(production.engine, began, production.prefix)
     assert [event for event in seen if not event.startswith(IDLE)] == []
-    healed = production.play(HEAL).ok()
+    healed = production.play(HEAL, tarball).ok()
     assert healed.task(repair).changed and "repaired" in healed.stdout
     assert production.answers()
     assert not production.play(HEAL).ok().changed

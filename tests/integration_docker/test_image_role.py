@@ -25,6 +25,7 @@ from docker import DockerClient
 from tests.support.engine import APPS
 from tests.support.plays import ROOT, TaskResult, run_play
 from tests.support.registry import Registry, start_registry
+from tests.support.shipped import CHECKOUT, Shipped
 
 PATIENCE = 60.0
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -369,8 +370,8 @@ def test_unit_tests_that_fail_fail_the_playbook(built: Built, prefix: str, tmp_p
     source.commit("The demo")
     # That the demo as it is passes them is shown by the walk and by Molecule's pipeline.
     image = {"name": source.name, "src": str(source.src), "build_args": {"VERSION": "no version"}}
-    failed = run_play(
-        ROOT / "playbooks" / "build.yml",
+    failed = CHECKOUT.play(
+        "playbooks/build.yml",
         args=["--inventory", "cd,", "--connection", "local"],
         extra_vars={"build_images": [image], "build_registry": built.registry.address},
         timeout=300,
@@ -381,6 +382,23 @@ def test_unit_tests_that_fail_fail_the_playbook(built: Built, prefix: str, tmp_p
     assert source.tags() == []
 
 
+def test_the_playbook_builds_what_it_is_told_to(
+    built: Built, prefix: str, tarball: Shipped, tmp_path: Path
+) -> None:
+    source = Source(tmp_path / "checkout", f"{prefix}-told", built.registry)
+    tarball.play(
+        "playbooks/build.yml",
+        args=["--inventory", "cd,", "--connection", "local"],
+        extra_vars={
+            "build_name": source.name,
+            "build_src": str(source.src),
+            "build_registry": built.registry.address,
+        },
+        timeout=300,
+    ).ok()
+    assert source.tags() == [source.tag()]
+
+
 def test_the_playbook_says_what_it_wants_to_know() -> None:
-    said = run_play(ROOT / "playbooks" / "build.yml", args=["-i", "cd,"]).output
+    said = CHECKOUT.play("playbooks/build.yml", args=["-i", "cd,"]).output
     assert "Say what to build" in said

@@ -27,6 +27,7 @@ from tests.support.portal_compose import (
     now,
     static_with,
 )
+from tests.support.shipped import Shipped
 
 UPDATE = "playbooks/portal_update_config.yml"
 COMPONENTS = "playbooks/portal_update_components.yml"
@@ -137,7 +138,7 @@ def test_secrets_are_in_one_private_file_and_in_those_containers_that_need_them(
 
 
 def test_a_new_static_configuration_keeps_the_data_and_touches_only_what_uses_it(
-    stack: Stack,
+    stack: Stack, tarball: Shipped
 ) -> None:
     user = stack.sign_up("kept")
     before = stack.ids()
@@ -151,6 +152,8 @@ def test_a_new_static_configuration_keeps_the_data_and_touches_only_what_uses_it
     assert stack.has_user(user)
     assert result["downtimes"]["kong"] == 0
     assert result["downtimes"]["portal-api"] > 0
+    # An installed collection finds what a checkout deployed.
+    assert not stack.play(UPDATE, shipped=tarball).ok().changed
 
 
 def test_a_configuration_that_does_not_fit_is_named_and_the_previous_one_put_back(
@@ -168,7 +171,9 @@ def test_a_configuration_that_does_not_fit_is_named_and_the_previous_one_put_bac
     assert stack.has_user(user)
 
 
-def test_only_those_components_that_changed_are_replaced(stack: Stack, tmp_path: Path) -> None:
+def test_only_those_components_that_changed_are_replaced(
+    stack: Stack, tarball: Shipped, tmp_path: Path
+) -> None:
     before = stack.ids()
     (tmp_path / "Dockerfile").write_text("FROM immutable-test/portal-web:latest\nLABEL new=1\n")
     new = build(tmp_path, f"{stack.prefix}/portal-web:new")
@@ -179,6 +184,8 @@ def test_only_those_components_that_changed_are_replaced(stack: Stack, tmp_path:
     # What was refused before is not taken with them.
     assert {name for name in before if before[name] != after[name]} == {"portal"}
     assert stack.ask("/", PORTAL_HOST).status_code == 200
+    again = stack.play(COMPONENTS, shipped=tarball, portal_compose_pull="never").ok()
+    assert not again.changed
 
 
 def test_a_second_run_and_what_is_refused_change_nothing(stack: Stack, tmp_path: Path) -> None:
@@ -236,7 +243,9 @@ def test_a_check_changes_nothing(stack: Stack, tmp_path: Path) -> None:
     assert stack.has_user(user)
 
 
-def test_a_rehearsal_leaves_the_live_portal_as_it_was(stack: Stack, tmp_path: Path) -> None:
+def test_a_rehearsal_leaves_the_live_portal_as_it_was(
+    stack: Stack, tarball: Shipped, tmp_path: Path
+) -> None:
     user = stack.sign_up("rehearsed")
     before = (stack.ids(), stack.ask("/counts").json(), files_of(stack))
     began = now()
@@ -244,11 +253,10 @@ def test_a_rehearsal_leaves_the_live_portal_as_it_was(stack: Stack, tmp_path: Pa
         "portal_compose_static_src": str(static_with(tmp_path / "static", "added", "more")),
         "portal_compose_test_checks": [{"path": f"/users/{user}"}, {"path": "/users/1"}],
     }
-    passed, failed = stack.plays(
-        (REHEARSE, good),
-        (REHEARSE, {"portal_compose_static_src": str(STATIC / "static-incompatible")}),
-    )
+    passed = stack.play(REHEARSE, shipped=tarball, **good)
     assert passed.ok().changed
+    incompatible = str(STATIC / "static-incompatible")
+    failed = stack.play(REHEARSE, portal_compose_static_src=incompatible)
     assert failed.rc != 0
     assert any("API 'brilliant' with plan 'basic'" in failure.msg for failure in failed.failures)
     assert stack.projects == [stack.prefix]
@@ -259,7 +267,7 @@ def test_a_rehearsal_leaves_the_live_portal_as_it_was(stack: Stack, tmp_path: Pa
     assert not [name for name in left if name.startswith(f"{stack.prefix}-test")]
 
 
-def test_backups_are_kept_so_many_and_restored_whole(stack: Stack) -> None:
+def test_backups_are_kept_so_many_and_restored_whole(stack: Stack, tarball: Shipped) -> None:
     folder = project_dir(stack) / "backups"
     old = stack.sign_up("saved")
     stack.play(BACKUP).ok()
@@ -272,8 +280,9 @@ def test_backups_are_kept_so_many_and_restored_whole(stack: Stack) -> None:
     checksum = Path(f"{first}.sha256").read_text().split()[0]
 
     # The newest is what is restored where none is given, and it has both.
-    backup, restored = stack.plays((BACKUP, {"portal_compose_backup_keep": 1}), (RESTORE, {}))
+    backup = stack.play(BACKUP, shipped=tarball, portal_compose_backup_keep=1)
     assert backup.ok().changed
+    restored = stack.play(RESTORE, shipped=tarball)
     assert not first.exists()
     (newest,) = folder.glob(f"{stack.prefix}-*.tgz.enc")
     assert str(newest) in restored.ok().task("Say what was restored").msg

@@ -15,6 +15,7 @@ from docker import DockerClient
 
 from tests.support.lab import begun, kill_at
 from tests.support.portal_compose import API_HOST, APPS, KEY, PASSWORD, STATIC, Stack, now
+from tests.support.shipped import Shipped
 from tests.support.waiting import eventually
 
 DEPLOY = "deploy.yml"
@@ -29,6 +30,7 @@ def stack(
     prefix: str,
     app_image: Callable[[str], str],
     tmp_path_factory: pytest.TempPathFactory,
+    tarball: Shipped,
 ) -> Iterator[Stack]:
     """A lab with v23 live, and what is left of the version before that."""
     for app in APPS:
@@ -40,10 +42,11 @@ def stack(
     stack = Stack(engine, tmp_path_factory.mktemp("blue-green") / "lab", prefix, settings)
     try:
         leave_older(stack)
-        stack.play("playbooks/docker_lab_up.yml").ok()
+        # Molecule's scenario runs those of the checkout.
+        stack.play("playbooks/docker_lab_up.yml", shipped=tarball).ok()
         yield stack
     finally:
-        stack.play("playbooks/docker_lab_down.yml").ok()
+        stack.play("playbooks/docker_lab_down.yml", shipped=tarball).ok()
     assert stack.projects == []
     for output in stack.outputs:
         assert KEY not in output
@@ -83,7 +86,7 @@ def live_health(stack: Stack) -> dict[str, object]:
     return dict(answer.json())
 
 
-def test_a_portal_is_put_together_again_with_its_data(stack: Stack) -> None:
+def test_a_portal_is_put_together_again_with_its_data(stack: Stack, tarball: Shipped) -> None:
     (project,) = stack.running
     headers = {"Host": API_HOST}
     body = {"firstName": "Eve", "lastName": "Test", "email": "eve@example.org"}
@@ -97,7 +100,7 @@ def test_a_portal_is_put_together_again_with_its_data(stack: Stack) -> None:
     parts["haproxy"].restart()
 
     began = now()
-    checked = stack.play(HEAL, check=True).ok()
+    checked = stack.play(HEAL, check=True, shipped=tarball).ok()
     said = checked.task("Say what is wrong")
     assert said.changed and "portal-api" in said.msg and "paused" in said.msg
     assert stack.events(began, now(), project) == []
@@ -142,7 +145,7 @@ def test_a_check_starts_nothing(stack: Stack) -> None:
 
 
 def test_a_deploy_that_was_killed_is_done_by_running_it_again_and_loses_nothing(
-    stack: Stack,
+    stack: Stack, tarball: Shipped
 ) -> None:
     (blue,) = stack.running
     task = "Export the live version, and let users write again at once"
@@ -170,5 +173,6 @@ def test_a_deploy_that_was_killed_is_done_by_running_it_again_and_loses_nothing(
     assert stack.ask("/health", "127.0.0.1", stack.url(green)).status_code == 503
 
     before = (stack.projects, stack.ids(green))
-    assert not stack.play(DEPLOY, portal_version="v24").ok().changed
+    again = stack.play("playbooks/deploy.yml", shipped=tarball, portal_version="v24")
+    assert not again.ok().changed
     assert (stack.projects, stack.ids(green)) == before

@@ -9,7 +9,7 @@ all have the version blue after the second one, and green after the third.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,18 +34,18 @@ from tests.support.proxy_role import (
     play_at,
 )
 from tests.support.router_load import RouterLoad
+from tests.support.shipped import CHECKOUT, Shipped
+
+
+def have(hosts: str, shipped: Shipped = CHECKOUT) -> dict[str, Any]:
+    """The playbook that runs the role, for some hosts."""
+    playbook = str(shipped.playbook("playbooks/proxy_host.yml"))
+    return {"import_playbook": playbook, "vars": {"proxy_host_hosts": hosts}}
+
 
 # One kind after the other, since apt can be asked by one only.
-ROLE = [
-    {
-        "name": f"Have {kind}",
-        "hosts": kind,
-        "gather_facts": False,
-        "roles": ["immutable.delivery.proxy"],
-    }
-    for kind in ("haproxy", "nginx")
-]
-ALL_AT_ONCE = ({**ROLE[0], "hosts": "all:!localhost"},)
+ROLE = [have(kind) for kind in ("haproxy", "nginx")]
+ALL_AT_ONCE = (have("all:!localhost"),)
 REGISTER = [
     {
         "name": "Switch",
@@ -97,12 +97,17 @@ class Site:
         return next(place for place in self.places if place.name == name)
 
     def play(
-        self, play: Sequence[dict[str, Any]] = ALL_AT_ONCE, *names: str, **more: Any
+        self,
+        play: Sequence[dict[str, Any]] = ALL_AT_ONCE,
+        *names: str,
+        env: Mapping[str, str] | None = None,
+        **more: Any,
     ) -> PlayResult:
         return play_at(
             [place for place in self.places if not names or place.name in names],
             play,
             self.folder,
+            env=env,
             **{
                 "proxy_ca_dir": str(self.folder / "pki"),
                 "proxy_services": SERVICES,
@@ -161,9 +166,10 @@ def site(fresh: Site) -> Site:
     return fresh
 
 
-def test_a_second_run_changes_nothing(site: Site) -> None:
+def test_a_second_run_changes_nothing(site: Site, tarball: Shipped) -> None:
     # Each program and each way of TLS once, on machines and in a container.
-    again = site.play(ALL_AT_ONCE, "init-haproxy", "init-nginx", "box-haproxy").ok()
+    play = [have("all:!localhost", tarball)]
+    again = site.play(play, "init-haproxy", "init-nginx", "box-haproxy", env=tarball.env).ok()
     assert not again.changed, [result.task for result in again.results if result.changed]
 
 

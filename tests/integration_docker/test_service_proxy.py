@@ -12,9 +12,10 @@ from urllib.parse import quote
 import requests
 from docker import DockerClient
 
-from tests.support.plays import ROOT, PlayResult, run_play
+from tests.support.plays import PlayResult
+from tests.support.shipped import CHECKOUT
 
-PLAYBOOK = ROOT / "playbooks" / "proxy.yml"
+PLAYBOOK = "playbooks/proxy.yml"
 
 
 def test_the_proxy_is_deployed_and_replaced_with_its_routes(
@@ -34,7 +35,7 @@ def test_the_proxy_is_deployed_and_replaced_with_its_routes(
     }
 
     def play(**more: object) -> PlayResult:
-        return run_play(
+        return CHECKOUT.play(
             PLAYBOOK,
             extra_vars={**variables, **more},
             args=["--inventory", "localhost,"],

@@ -18,6 +18,7 @@ from tests.support.haproxy import haproxy_server
 from tests.support.lab import HOST, Lab, Writer, lab_at
 from tests.support.plays import PlayResult
 from tests.support.router_flows import send_to
+from tests.support.shipped import Shipped
 
 SERVICE = {"name": "portal", "hosts": [HOST]}
 GREEN = {"x-client-mode": "green"}
@@ -38,7 +39,7 @@ class Fronted(Lab):
         answer = requests.get(f"{self.url}/health", headers={"Host": HOST, **headers}, timeout=30)
         return str(answer.json()["version"])
 
-    def step(self, name: str, **more: object) -> PlayResult:
+    def step(self, name: str, **more: Any) -> PlayResult:
         router = {f"portal_blue_green_router{key}": value for key, value in self.router.items()}
         return self.play(f"playbooks/{name}.yml", **router, **more)
 
@@ -69,13 +70,14 @@ def by_etcd(lab: Lab, tmp_path: Path) -> Iterator[Fronted]:
         yield Fronted(lab.folder, lab.settings, server.url, router)
 
 
-def test_taken_away_again(by_haproxy: Fronted) -> None:
+def test_taken_away_again(by_haproxy: Fronted, tarball: Shipped) -> None:
     lab = by_haproxy
     live, before = lab.version(), lab.running
-    lab.step("portal_stage", portal_version="v26").ok()
+    lab.step("portal_stage", shipped=tarball, portal_version="v26").ok()
     assert not lab.step("portal_stage", portal_version="v26").ok().changed
     assert (lab.version(), lab.version(**GREEN)) == (live, "v26")
-    lab.step("portal_rollback").ok()
+    lab.step("portal_rollback", shipped=tarball).ok()
+    assert not lab.step("portal_rollback").ok().changed
     assert (lab.version(), lab.version(**GREEN)) == (live, live)
     assert lab.running == before
 
@@ -92,7 +94,7 @@ def test_a_router_that_can_have_no_candidate_is_refused_before_anything_is_made(
 
 # The last one: what is live afterwards is known to etcd, and to no other router.
 def test_staged_kept_from_promotion_by_the_gate_and_promoted_without_a_loss(
-    by_etcd: Fronted,
+    by_etcd: Fronted, tarball: Shipped
 ) -> None:
     lab = by_etcd
     with Writer(lab) as writer:
@@ -110,7 +112,7 @@ def test_staged_kept_from_promotion_by_the_gate_and_promoted_without_a_loss(
         assert "Live is v23" in kept.failures[-1].msg
         assert "is staged as before" in kept.failures[-1].msg
         assert (lab.version(), lab.version(**GREEN)) == ("v23", "v24")
-        lab.step("portal_promote", portal_version="v24").ok()
+        lab.step("portal_promote", shipped=tarball, portal_version="v24").ok()
         assert (lab.version(), lab.version(**GREEN)) == ("v24", "v24")
     assert writer.failed == [] and writer.lost == []
     assert writer.acknowledged and len(lab.running) == 1

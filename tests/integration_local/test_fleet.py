@@ -31,6 +31,7 @@ from tests.support.fleet import (
 from tests.support.moto_fleet import FleetMoto
 from tests.support.moto_server import REGION, served
 from tests.support.plays import ROOT
+from tests.support.shipped import Shipped
 
 SAME_GROUP = (
     "MinSize",
@@ -70,8 +71,11 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 
 @pytest.fixture(scope="module")
-def told(fleet: Fleet) -> dict[str, Run]:
-    """From n, which somebody else made, to versions 1 and 2 of the launch template."""
+def told(fleet: Fleet, tarball: Shipped) -> dict[str, Run]:
+    """From n, which somebody else made, to versions 1 and 2 of the launch template.
+
+    Each playbook is run from the checkout first, and from the installed tarball later.
+    """
     runs: dict[str, Run] = {}
     fleet.group("n").metrics = ["GroupInServiceInstances"]
     fleet.group("n").suspended_processes = ["AZRebalance"]
@@ -83,6 +87,7 @@ def told(fleet: Fleet) -> dict[str, Run]:
     runs["canary"] = fleet.play("canary", fleet_canary_alarms=[alarm(fleet)])
     runs["canary again"] = fleet.play(
         "canary",
+        shipped=tarball,
         fleet_canary_alarms=["nowhere"],
         fleet_canary_on_failure="rolled_back",
         fleet_listener=by_port,
@@ -96,11 +101,15 @@ def told(fleet: Fleet) -> dict[str, Run]:
     runs["standby"] = fleet.play("retire", again=True, fleet_retire_mode="standby")
     runs["rollback"] = fleet.play("rollback", again=True)
     fleet.new_template_version()
-    runs["next deploy"] = fleet.play("deploy", fleet_listener=by_port)
+    runs["next deploy"] = fleet.play("deploy", fleet_listener=by_port, shipped=tarball)
     lock = str(fleet.folder / "lock")
-    runs["withdrawn"] = fleet.play("rollback", fleet_listener=by_port, fleet_lock_path=lock)
-    runs["promote by name"] = fleet.play("promote", fleet_version="2", fleet_listener=by_port)
-    runs["retire"] = fleet.play("retire", again=True, fleet_listener=by_port)
+    runs["withdrawn"] = fleet.play(
+        "rollback", fleet_listener=by_port, fleet_lock_path=lock, shipped=tarball
+    )
+    runs["promote by name"] = fleet.play(
+        "promote", fleet_version="2", fleet_listener=by_port, shipped=tarball
+    )
+    runs["retire"] = fleet.play("retire", again=True, fleet_listener=by_port, shipped=tarball)
     return runs
 
 

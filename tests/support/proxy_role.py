@@ -226,6 +226,7 @@ def play_at(
     folder: Path,
     *,
     check: bool = False,
+    env: Mapping[str, str] | None = None,
     **variables: Any,
 ) -> PlayResult:
     """Run plays at places, which are the inventory's hosts, in a group for each kind."""
@@ -253,6 +254,7 @@ def play_at(
         env={
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "ANSIBLE_PIPELINING": "1",
+            **(env or {}),
         },
         args=["--inventory", str(inventory)],
         timeout=1200,
