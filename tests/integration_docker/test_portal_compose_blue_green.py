@@ -41,12 +41,16 @@ def stack(
     }
     stack = Stack(engine, tmp_path_factory.mktemp("blue-green") / "lab", prefix, settings)
     try:
+        # Of a lab that ended long ago.
         leave_older(stack)
-        # Molecule's scenario runs those of the checkout.
+        stack.play("playbooks/docker_lab_down.yml", shipped=tarball).ok()
+        assert stack.projects == [] and not stack.folder.exists()
+        leave_older(stack)
+        # Molecule's scenario runs that of the checkout.
         stack.play("playbooks/docker_lab_up.yml", shipped=tarball).ok()
         yield stack
     finally:
-        stack.play("playbooks/docker_lab_down.yml", shipped=tarball).ok()
+        stack.play("playbooks/docker_lab_down.yml").ok()
     assert stack.projects == []
     for output in stack.outputs:
         assert KEY not in output
