@@ -30,6 +30,11 @@ RUN: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
         (IMAGE, 'tarball.play(\n        "playbooks/build.yml"'),
     ),
     "deploy": ((LAB, 'self.play("deploy.yml"'), (SHIPPED, '"playbooks/deploy.yml",\n')),
+    # From the tarball without hosts; each of its parts is run by itself.
+    "deploy_services": (
+        (WALK, "ansible-playbook -i inventories/vagrant deploy.yml"),
+        (SHIPPED, 'lab.play("deploy.yml", shipped=tarball'),
+    ),
     "docker_lab_down": (
         (BLUE_GREEN, 'stack.play("playbooks/docker_lab_down.yml").ok()'),
         (BLUE_GREEN, 'stack.play("playbooks/docker_lab_down.yml", shipped=tarball)'),
@@ -123,7 +128,6 @@ RUN: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
 }
 # On machines, which have the checkout only.
 ON_MACHINES = {
-    "deploy_services": (WALK, "ansible-playbook -i inventories/vagrant deploy.yml"),
     "provision": ("Vagrantfile", "playbooks/provision.yml"),
 }
 STARTED = re.compile(r"ansible-playbook ([^\n]*(?:\\\n[^\n]*)*)")
