@@ -15,6 +15,7 @@ import pytest
 from docker import DockerClient
 
 from tests.support.engine import build
+from tests.support.lab import kill_at
 from tests.support.portal_compose import (
     API_HOST,
     APPS,
@@ -253,6 +254,10 @@ def test_a_rehearsal_leaves_the_live_portal_as_it_was(
         "portal_compose_static_src": str(static_with(tmp_path / "static", "added", "more")),
         "portal_compose_test_checks": [{"path": f"/users/{user}"}, {"path": "/users/1"}],
     }
+    with stack.start(REHEARSE, **good) as play:
+        kill_at(play, "Give the temporary project the live data")
+    assert len(stack.projects) == 2
+    # It removes what was left of the one before, a copy of the live data.
     passed = stack.play(REHEARSE, shipped=tarball, **good)
     assert passed.ok().changed
     incompatible = str(STATIC / "static-incompatible")
@@ -274,6 +279,9 @@ def test_backups_are_kept_so_many_and_restored_whole(stack: Stack, tarball: Ship
     first = next(folder.glob("*.tgz.enc"))
     for file in folder.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    # As a backup that was killed leaves it.
+    part = folder / f".{first.name}.abcdefgh.portal-part"
+    part.touch()
     new = stack.sign_up("unsaved")
     kept = first.with_name("kept.tgz.enc")
     kept.write_bytes(first.read_bytes())
@@ -283,7 +291,7 @@ def test_backups_are_kept_so_many_and_restored_whole(stack: Stack, tarball: Ship
     backup = stack.play(BACKUP, shipped=tarball, portal_compose_backup_keep=1)
     assert backup.ok().changed
     restored = stack.play(RESTORE, shipped=tarball)
-    assert not first.exists()
+    assert not first.exists() and not part.exists()
     (newest,) = folder.glob(f"{stack.prefix}-*.tgz.enc")
     assert str(newest) in restored.ok().task("Say what was restored").msg
     assert stack.has_user(old)

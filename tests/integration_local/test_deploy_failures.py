@@ -40,7 +40,7 @@ def refused(lab: Lab, version: str = "v24", **settings: Any) -> PlayResult:
     assert len(lab.running) == 1
     if not settings.get("portal_blue_green_keep_failed"):
         assert lab.instances == instances
-    assert not list(lab.folder.rglob("*.part"))
+    assert lab.archives == []
     assert not (lab.folder / "portal.lock").exists()
     assert KEY not in result.stdout + result.stderr
     return result

@@ -74,7 +74,7 @@ class Pair:
     def end(self, running: RunningModule) -> Ended:
         ended = running.end()
         assert KEY not in ended.output
-        assert [name for name in left_in(self.folder) if name.endswith(".part")] == []
+        assert [name for name in left_in(self.folder) if name.endswith(".portal-part")] == []
         return ended
 
     @property

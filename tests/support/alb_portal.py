@@ -158,7 +158,7 @@ class Cloud:
         ended = running.end()
         assert KEY not in ended.output
         assert "test-secret" not in ended.output
-        assert [name for name in left_in(self.folder) if name.endswith(".part")] == []
+        assert [name for name in left_in(self.folder) if name.endswith(".portal-part")] == []
         return ended
 
     def register(self, **options: Any) -> Ended:

@@ -116,6 +116,11 @@ class Lab:
     def instances(self) -> list[str]:
         return sorted(path.name for path in (self.folder / "instances").iterdir())
 
+    @property
+    def archives(self) -> list[Path]:
+        """The files outside of its instances that hold users' data, or say whose it is."""
+        return sorted(path for path in self.folder.iterdir() if "portal.tgz.enc" in path.name)
+
     def instance_of(self, url: str) -> Path:
         """The folder of the instance that answers at *url*."""
         for ready in (self.folder / "instances").glob("*/ready.json"):

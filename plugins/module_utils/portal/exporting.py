@@ -162,7 +162,7 @@ class ExportChange:
 
     def _open_part(self, announced: int | None, on_undo: OnUndo) -> Part:
         """Make the file beside ``dest`` that the archive is written to; removed on undo."""
-        sweep(self.dest)
+        sweep(self.dest.parent)
         if announced is not None:
             _check_room(self.dest, announced)
         with uninterrupted():

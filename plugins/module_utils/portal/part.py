@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-SUFFIX = ".part"
+# Nobody else's files end with it.
+SUFFIX = ".portal-part"
 # Somebody who sweeps may take a new part for an old one in the moment before it is locked.
 ATTEMPTS = 10
 
@@ -66,10 +67,13 @@ def make_part(dest: Path) -> Part:
     raise OSError(f"somebody else removes the new files in {dest.parent}")
 
 
-def sweep(dest: Path) -> None:
-    """Remove the parts for *dest* that killed processes left; what cannot be removed stays."""
-    pattern = re.compile(re.escape(_prefix(dest)) + "[a-z0-9_]{8}" + re.escape(SUFFIX))
-    with suppress(OSError), os.scandir(dest.parent) as entries:
+def sweep(folder: Path) -> None:
+    """Remove the parts that killed processes left in *folder*; what cannot be removed stays.
+
+    Those for other files as well: each backup has a name of its own.
+    """
+    pattern = re.compile(r"\..+\.[a-z0-9_]{8}" + re.escape(SUFFIX), re.DOTALL)
+    with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if pattern.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 _remove_left(Path(entry.path))

@@ -114,7 +114,7 @@ def do(world: World, *, proof_fails: bool = False, drain_timeout: float = 30.0) 
             outcome = run(change)
         except DeliveryError as raised:
             error = raised
-        left = [path.name for path in Path(folder).iterdir() if path.suffix == ".part"]
+        left = [path.name for path in Path(folder).iterdir() if path.suffix == ".portal-part"]
         assert checked == [Route("portal", (LIVE,))] or world.calls[1:] in ([], ["candidate key"])
     return Pass(world, change, outcome, error, left)
 

@@ -39,7 +39,9 @@ def test_a_part_takes_its_files_place(dest: Path) -> None:
 def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(dest: Path) -> None:
     left, used = make_part(dest), make_part(dest)
     left.file.close()
-    sweep(dest)
+    # Of a backup, each of which has a name of its own.
+    make_part(dest.with_name("earlier")).file.close()
+    sweep(dest.parent)
     assert names(dest.parent) == [used.path.name]
     used.discard()
     assert names(dest.parent) == []
@@ -49,42 +51,41 @@ def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(dest: P
     "name",
     [
         "archive",
-        "archive.abcdefgh.part",
-        ".archive.part",
-        ".archive.abc.part",
-        ".archive.ABCDEFGH.part",
-        ".archive.abcdefgh.part.old",
-        ".archive-2.abcdefgh.part",
-        ".other.abcdefgh.part",
-        "x.archive.abcdefgh.part",
+        "archive.abcdefgh.portal-part",
+        ".archive.portal-part",
+        ".archive.abc.portal-part",
+        ".archive.ABCDEFGH.portal-part",
+        ".archive.abcdefgh.portal-part.old",
+        ".archive.abcdefgh.part",
+        "x.archive.abcdefgh.portal-part",
     ],
 )
-def test_what_is_no_part_of_this_file_stays(dest: Path, name: str) -> None:
+def test_what_is_no_part_stays(dest: Path, name: str) -> None:
     (dest.parent / name).touch()
-    sweep(dest)
+    sweep(dest.parent)
     assert names(dest.parent) == [name]
 
 
 def test_what_is_no_file_stays(dest: Path) -> None:
     folder = dest.parent
-    (folder / ".archive.aaaaaaaa.part").mkdir()
+    (folder / ".archive.aaaaaaaa.portal-part").mkdir()
     (folder / "target").touch()
-    (folder / ".archive.bbbbbbbb.part").symlink_to("target")
-    os.mkfifo(folder / ".archive.cccccccc.part")
+    (folder / ".archive.bbbbbbbb.portal-part").symlink_to("target")
+    os.mkfifo(folder / ".archive.cccccccc.portal-part")
     before = names(folder)
-    sweep(dest)
+    sweep(dest.parent)
     assert names(folder) == before
 
 
 @pytest.mark.parametrize("name", ["a[b]*?", "ü" * 60, "-", "a b\nc"])
 def test_any_name_is_taken_as_it_is(tmp_path: Path, name: str) -> None:
     make_part(tmp_path / name).file.close()
-    sweep(tmp_path / name)
+    sweep(tmp_path)
     assert names(tmp_path) == []
 
 
 def test_sweeping_where_nothing_can_be_done_is_quiet(tmp_path: Path) -> None:
-    sweep(tmp_path / "missing" / "archive")
+    sweep(tmp_path / "missing")
 
 
 def test_without_locks_nothing_is_swept_and_a_part_is_made_all_the_same(
@@ -95,7 +96,7 @@ def test_without_locks_nothing_is_swept_and_a_part_is_made_all_the_same(
 
     monkeypatch.setattr(part.fcntl, "flock", no_locks)
     make_part(dest).file.close()
-    sweep(dest)
+    sweep(dest.parent)
     assert len(names(dest.parent)) == 1
 
 
