@@ -58,7 +58,7 @@ class Lab:
             extra_vars={**self.variables, **more},
             check=check,
             diff=diff,
-            timeout=240,
+            timeout=600,
             args=shipped.inventory("local"),
         )
 
@@ -174,7 +174,7 @@ def begun(play: RunningPlay, task: str) -> bool:
 
 def kill_at(play: RunningPlay, task: str, when: Callable[[], bool] = lambda: True) -> None:
     """SIGKILL the play and its children in the task of that name, as soon as it is so."""
-    eventually(lambda: begun(play, task), f"the task {task!r}", 120)
+    eventually(lambda: begun(play, task), f"the task {task!r}", 400)
     eventually(lambda: when() or play.process.poll() is not None, "the moment to kill", 60)
     tree = [play.process.pid, *descendants(play.process.pid)]
     for pid in tree:
