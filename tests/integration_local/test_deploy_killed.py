@@ -19,6 +19,7 @@ import requests
 from tests.support.lab import HOST, Lab, Writer, is_alive, kill_at, lab_at
 from tests.support.waiting import eventually
 
+DRAINED = "Wait until the previous version has answered its last request"
 SWITCH = "Carry the data, switch, and prove the candidate through the router"
 
 
@@ -45,7 +46,8 @@ CHAINS: dict[str, tuple[Stage, ...]] = {
     "in the final pass": ((SWITCH, at_once), (SWITCH, live_is_locked)),
     "after the switch": (
         (SWITCH, traffic_is_switched),
-        ("Wait until the previous version has answered its last request", at_once),
+        (f"{DRAINED}, and verify the live one", at_once),
+        ("Export it once more", live_is_locked),
         ("Stop the previous version, and delete what is older than is to be kept", at_once),
     ),
 }
