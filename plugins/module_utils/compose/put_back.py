@@ -166,23 +166,34 @@ class PutBack:
             return  # it does not run, then
 
     def _start_former(self) -> None:
-        """Start them in the order of their dependencies, each level healthy before the next."""
+        """Start them in the order of their dependencies, each level healthy before the next.
+
+        :raises DeliveryError: one could not be started; all others have been.
+        """
+        failed: list[DeliveryError] = []
         stopped = self.progress.stopped.values()
         for level in self.wanted.project.levels({one.service for one, _policy in stopped}):
-            ones = [(one, policy) for one, policy in stopped if one.service in level]
-            together(
-                partial(
-                    patiently,
-                    self.containers.start_again,
-                    one.id,
-                    one.grace,
-                    one.name,
-                    restart=policy,
-                )
-                for one, policy in ones
+            try:
+                self._start_level([(one, p) for one, p in stopped if one.service in level])
+            except DeliveryError as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
+
+    def _start_level(self, ones: Sequence[tuple[Instance, str]]) -> None:
+        together(
+            partial(
+                patiently,
+                self.containers.start_again,
+                one.id,
+                one.grace,
+                one.name,
+                restart=policy,
             )
-            # One that was not healthy before is not waited for; one that a killed run stopped is.
-            self.containers.wait([one.id for one, _p in ones if self._was_good(one)])
+            for one, policy in ones
+        )
+        # One that was not healthy before is not waited for; one that a killed run stopped is.
+        self.containers.wait([one.id for one, _p in ones if self._was_good(one)])
 
     def _was_good(self, one: Instance) -> bool:
         return one.container.well or not one.container.alive

@@ -40,13 +40,14 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.routing
     ProjectRouting,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.traffic import Traffic
+from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
 from ansible_collections.immutable.delivery.plugins.module_utils.http import Http
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import StillServing
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.drain import NotDrained
 
 from ..service.memory_engine import MemoryEngine
 from ..service.memory_router import MemoryRouter
-from .world import service, wanted
+from .world import instance, service, wanted
 
 PORT = 8080
 
@@ -113,7 +114,7 @@ def test_the_former_one_serves_again(strategy: str) -> None:
 def test_who_has_the_traffic_goes_on_if_the_router_is_away(strategy: str) -> None:
     world = World(strategy)
     world.router.away = True
-    with pytest.raises(Exception, match="the table does not answer"):
+    with pytest.raises(DeliveryError, match="the table does not answer"):
         world.put_back()
     assert "new" in world.engine.running()
     assert world.put_back.left == {world.new}
@@ -133,7 +134,20 @@ def test_one_that_has_failed_is_replaced_even_so() -> None:
     world = World(RECREATE)
     world.router.away = True
     world.engine.restart("new")
-    with pytest.raises(Exception, match="the table does not answer"):
+    with pytest.raises(DeliveryError, match="the table does not answer"):
+        world.put_back()
+    assert world.engine.running() == ["old"]
+
+
+def test_who_depends_on_one_that_is_lost_is_started_even_so() -> None:
+    world = World(RECREATE)
+    database = service("db")
+    front = service("web", depends_on={"db": {"condition": "service_started"}})
+    world.put_back.wanted = wanted(database, front, strategy=RECREATE)
+    lost = instance(database)
+    world.put_back.former = {**world.put_back.former, lost.id: lost}
+    world.progress.stop(lost)
+    with pytest.raises(DeliveryError, match="p-db-1"):
         world.put_back()
     assert world.engine.running() == ["old"]
 
