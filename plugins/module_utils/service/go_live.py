@@ -15,9 +15,13 @@ from ..change import OnUndo, Step, Undo
 from ..deadline import Deadline, Pace, wait_for
 from ..engine import health
 from ..engine.containers import NO_RESTART
+from ..engine.errors import EngineAway
 from ..engine.inspect import Container
-from ..engine.parallel import patiently
+from ..engine.parallel import BACK_SECONDS
 from ..errors import DeliveryError, enumerate_words
+from ..http import Http
+from ..probe import Expectation, shortcoming
+from ..routers.check import ANSWERED
 from . import staging
 from .bring_up import addresses, final, look_again
 from .model import UNPROVED, Member
@@ -27,7 +31,8 @@ if TYPE_CHECKING:
     from .deploy import Deploy
 
 # Seconds that an engine which was restarted may take to start a container again.
-BACK_SECONDS = 10.0
+START_SECONDS = 10.0
+ANSWER_SECONDS = 2.0
 BACK_PACE = Pace(interval=0.5, first=0.0)
 
 
@@ -73,21 +78,31 @@ def _former_addresses(deploy: Deploy) -> list[str]:
     found = []
     for url in deploy.before.route or ():
         member = next((one for one in deploy.before.members if one.among((url,))), None)
-        found.append((_address_now(deploy, member) if member is not None else None) or url)
+        found.append(url if member is None else _address_now(deploy, member, url))
     return found
 
 
-def _address_now(deploy: Deploy, member: Member) -> str | None:
+def _address_now(deploy: Deploy, member: Member, before: str) -> str:
+    deadline = Deadline(BACK_SECONDS)
+
     def look() -> str | None:
-        seen = patiently(deploy.engine.inspect, member.id, member.name)
-        return deploy.observer.url_of(seen)
+        try:
+            seen = deploy.engine.inspect(member.id, member.name)
+        except EngineAway:
+            # What it has started may go on without it.
+            return before if _answers(before) else None
+        return deploy.observer.url_of(seen) or (
+            before if deadline.elapsed > START_SECONDS else None
+        )
 
     # One that is gone, or does not come back, is not found again anywhere.
     with suppress(DeliveryError):
-        return wait_for(
-            look, deadline=Deadline(BACK_SECONDS), pace=BACK_PACE, what=f"{member.name} to run"
-        )
-    return None
+        return wait_for(look, deadline=deadline, pace=BACK_PACE, what=f"{member.name} to run")
+    return before
+
+
+def _answers(url: str) -> bool:
+    return not shortcoming(Http(url), Expectation("/", ANSWERED), Deadline(ANSWER_SECONDS))
 
 
 def _forget(undo: Undo, state: str = "") -> None:

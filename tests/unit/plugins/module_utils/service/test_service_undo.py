@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.errors import (
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.peers import Share
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.routing import Routing
-from ansible_collections.immutable.delivery.plugins.module_utils.service import staging
+from ansible_collections.immutable.delivery.plugins.module_utils.service import go_live, staging
 from ansible_collections.immutable.delivery.plugins.module_utils.service.containers import Engine
 from ansible_collections.immutable.delivery.plugins.module_utils.service.deploy import Deploy
 from ansible_collections.immutable.delivery.plugins.module_utils.service.finish import deliver
@@ -40,6 +41,10 @@ PORT = 8080
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staging, "LAST_REQUESTS", 0.1)
+
+
+def _no_answer(call: str, name: str) -> None:
+    raise ConnectionRefusedError(f"no answer to {call} of {name}")
 
 
 def _interrupted(*_more: Any) -> Any:
@@ -162,6 +167,23 @@ def test_the_route_goes_back_to_where_the_former_one_is_now() -> None:
     assert failed.kind == "container"
     assert world.serving() == world.engine.running() == [v1]
     assert f"live as before: {v1} at {world.router.urls[0]}" in failed.state
+
+
+def test_the_route_goes_back_at_once_if_only_the_engine_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    (v1,) = world.run("v1").made
+    monkeypatch.setattr(go_live, "_answers", lambda url: True)
+
+    def away() -> None:
+        world.engine.before = _no_answer
+
+    world.router.on_look = Once(world, v1, away, looks=3)
+    began = time.monotonic()
+    failed = world.fail("v2", soak=3.0)
+    assert failed.kind == "engine_away" and time.monotonic() - began < go_live.BACK_SECONDS / 2
+    assert world.serving() == [v1]
 
 
 def test_what_may_have_the_traffic_of_a_router_that_is_away_is_not_cleared_away() -> None:
