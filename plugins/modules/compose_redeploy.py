@@ -11,13 +11,15 @@ short_description: Replace the containers of a compose project, each beside the 
 version_added: 0.1.0
 description:
   - Brings a compose project to what its files say. A container whose configuration or image has
-    changed, that is not well, or that uses the volumes or a namespace of one that is replaced, is
-    replaced. No other container is touched.
+    changed, that is not healthy, or that uses the volumes or a namespace of one that is replaced,
+    is replaced. No other container is touched.
   - New containers are created beside the former ones before these are stopped, so a service is down
     from the stop of the one to the start of the other, and no longer. The former containers are
     removed once the new ones have been watched for O(soak) seconds. If anything fails, or the task
     is interrupted, the very same former containers serve again, the router sends its traffic to
     them, and their images have their names back.
+  - After Ctrl-C C(ansible-playbook) ends at once and reports nothing of the undo, which goes on for
+    some seconds.
   - Ports of the host and container names may move between services. Whoever has them is stopped
     before the one that needs them is started. If a service that stays, another project or another
     program has them, the module fails before it changes anything.
@@ -116,7 +118,7 @@ options:
     default: []
   run_once_services:
     description:
-      - Further services that are well once they have ended with 0. Those that others await with
+      - Further services that are done once they have ended with 0. Those that others await with
         C(service_completed_successfully) need not be named.
     type: list
     elements: str
@@ -124,7 +126,7 @@ options:
   strategy:
     description:
       - V(recreate) stops a former container, starts the new one at once, and removes the former one
-        when all are well. It is down meanwhile, for RV(downtime_seconds).
+        when all are healthy. It is down meanwhile, for RV(downtime_seconds).
       - V(rolling) goes in lock-step. One new container is up, healthy and has its share of the
         traffic before one former container loses its own, ends its requests and is stopped. The
         last one is stopped after O(soak).
@@ -166,7 +168,7 @@ options:
     default: 1800
   wait_timeout:
     description:
-      - The seconds that containers may take until they are well, for each step.
+      - The seconds that containers may take to become healthy, for each step.
     type: float
     default: 300
   soak:
@@ -196,8 +198,9 @@ options:
         description:
           - The kind of router; V(registry) is the demo proxy with its HTTP API.
           - V(haproxy) and V(nginx) are those of the host that this task runs on; V(etcd) and
-            V(consul) are registries that they follow. How they are reached say O(haproxy),
-            O(nginx), O(etcd) and O(consul).
+            V(consul) are registries that they follow. Their connection
+            settings are in O(haproxy), O(nginx), O(etcd) and O(consul), beside O(router) and not in
+            it.
         type: str
         choices: [registry, haproxy, nginx, etcd, consul]
         default: registry
@@ -343,6 +346,22 @@ EXAMPLES = r"""
       services:
         - service: recommendations
           port: 8080
+
+- name: Roll a service behind HAProxy, on HAProxy's host
+  immutable.delivery.compose_redeploy:
+    project_src: /srv/shop
+    strategy: rolling
+    router:
+      name: haproxy
+      api_url: http://127.0.0.1            # where clients reach the service
+      host_header: shop.example.com
+      prove_path: /health
+      services:
+        - service: web
+          port: 8080
+    haproxy:                               # beside router, not in it
+      socket: /run/haproxy/delivery.sock
+      map: /var/lib/haproxy-delivery/services.map
 """
 
 RETURN = r"""
@@ -389,7 +408,7 @@ downtimes:
   returned: success
   type: dict
 steps:
-  description: Each step with the seconds it took.
+  description: Each step, with its name (C(step)) and how long it took (C(seconds)).
   returned: success
   type: list
   elements: dict

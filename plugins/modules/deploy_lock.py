@@ -158,7 +158,7 @@ blocked_by:
   returned: failure, if somebody holds it
   type: dict
 steps:
-  description: Each step with the seconds it took.
+  description: Each step, with its name (C(step)) and how long it took (C(seconds)).
   returned: success
   type: list
   elements: dict

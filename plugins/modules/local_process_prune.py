@@ -110,7 +110,7 @@ instances:
       description: When it was started (ISO 8601, UTC).
       type: str
 steps:
-  description: Each step with the seconds it took.
+  description: Each step, with its name (C(step)) and how long it took (C(seconds)).
   returned: success
   type: list
   elements: dict

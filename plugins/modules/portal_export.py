@@ -146,7 +146,7 @@ difference:
       description: How many there are of all three, however many are listed.
       type: int
 steps:
-  description: Each step with the seconds it took.
+  description: Each step, with its name (C(step)) and how long it took (C(seconds)).
   returned: success
   type: list
   elements: dict

@@ -100,7 +100,7 @@ lock:
       description: When it lapses at the earliest (ISO 8601, UTC); empty where it is not held.
       type: str
 steps:
-  description: Each step with the seconds it took.
+  description: Each step, with its name (C(step)) and how long it took (C(seconds)).
   returned: success
   type: list
   elements: dict

@@ -88,7 +88,7 @@ remaining:
   returned: success
   type: float
 steps:
-  description: Each step with the seconds it took.
+  description: Each step, with its name (C(step)) and how long it took (C(seconds)).
   returned: success
   type: list
   elements: dict

@@ -164,7 +164,7 @@ drained:
   returned: success
   type: bool
 steps:
-  description: Each step with the seconds it took.
+  description: Each step, with its name (C(step)) and how long it took (C(seconds)).
   returned: success
   type: list
   elements: dict

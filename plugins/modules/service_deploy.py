@@ -19,7 +19,7 @@ description:
     is kept, so a run that was killed is completed or cleared away by the next one. A container's
     name ends with C(.candidate) until it was watched to the end of the soak.
   - Only what is live has its O(restart_policy), so that nothing else runs after a reboot.
-  - A release is an image's digest and a configuration. Where the wanted release stands and is well,
+  - A release is an image's digest and a configuration. Where the wanted release is healthy,
     nothing is changed; where it was kept, it is started again; where only O(instances) differs, no
     instance is replaced.
 author:
@@ -82,8 +82,8 @@ options:
       - V(staged) brings the release up beside the live one, tested, as the candidate. Requests get
         there that ask for it by the header C(x-client-mode) with C(green). Where nobody is live
         yet, it is live at once.
-      - V(canary) gives the candidate O(weight) percent of the clients, and to less also where it is
-        ill. V(promoted) gives it everything.
+      - V(canary) gives the candidate O(weight) percent of the clients. The weight can be lowered
+        even if the candidate is unhealthy. V(promoted) gives it everything.
       - V(rolled_back) takes the candidate away. If there is none, the release that was proved last
         before the live one is started again and gets the traffic, also if the live one crashes.
         What is taken away is stopped, and kept until the next deploy.
@@ -374,7 +374,7 @@ in_flight:
   returned: success
   type: int
 steps:
-  description: Each step with the seconds it took.
+  description: Each step, with its name (C(step)) and how long it took (C(seconds)).
   returned: success
   type: list
   elements: dict

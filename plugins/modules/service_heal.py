@@ -186,7 +186,7 @@ services:
       description: Whether there is a container to make it again from.
       type: bool
     steps:
-      description: Each step with the seconds it took.
+      description: Each step, with its name (C(step)) and how long it took (C(seconds)).
       type: list
       elements: dict
 """

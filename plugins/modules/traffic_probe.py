@@ -347,7 +347,7 @@ report:
       elements: dict
       returned: always
 steps:
-  description: Each step with the seconds it took.
+  description: Each step, with its name (C(step)) and how long it took (C(seconds)).
   returned: success
   type: list
   elements: dict
