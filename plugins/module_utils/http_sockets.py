@@ -210,7 +210,8 @@ else:
 
         def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
             manager = super().proxy_manager_for(*args, **kwargs)
-            if type(manager) is urllib3.ProxyManager:  # and not one that speaks SOCKS
+            # One that speaks SOCKS is none, and has classes of its own.
+            if isinstance(manager, urllib3.ProxyManager):
                 self._use(manager)
             return manager
 

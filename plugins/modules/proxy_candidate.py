@@ -176,8 +176,8 @@ from ..module_utils.change import after, run
 from ..module_utils.delivery_module import DeliveryModule
 from ..module_utils.given import check_least, check_paths, check_seconds
 from ..module_utils.probe import Expectation
-from ..module_utils.routers.base import checked_target
-from ..module_utils.routers.canary import CanaryRouter, Candidate, as_canary, check_weight
+from ..module_utils.routers.base import Candidate, checked_target
+from ..module_utils.routers.canary import CanaryRouter, as_canary, check_weight
 from ..module_utils.routers.check import Check
 from ..module_utils.routers.host_options import host_router_specs
 from ..module_utils.routers.options import health_of, http_to, router_of

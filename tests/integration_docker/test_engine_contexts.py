@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from ansible_collections.immutable.delivery.plugins.module_utils.compose.cli import Compose
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.cli import Compose, Limit
 from ansible_collections.immutable.delivery.plugins.module_utils.engine.client import connect
 from ansible_collections.immutable.delivery.plugins.module_utils.engine.options import (
     ENGINE_OPTIONS,
@@ -26,6 +26,7 @@ from tests.support.modules import run_module
 from tests.support.plays import run_play
 from tests.support.service_front import EngineFront, engine_front
 
+LIMIT = Limit(120, "Look at the engine.")
 OPTIONS = {name: spec.get("default") for name, spec in ENGINE_OPTIONS.items()}
 VARIABLES = ("HOST", "CONTEXT", "TLS", "TLS_VERIFY", "CERT_PATH", "CONFIG")
 SOCKET = "socket"
@@ -100,13 +101,13 @@ def test_the_engine_that_docker_asks_is_asked(
     connect(connection).close()
     assert asked(fronts) == expected
     model = {"name": "contexts", "services": {"a": {"image": "a"}}}
-    Compose(connection, tmp_path).run(model, "ps", doing="list containers")
+    Compose(connection, tmp_path).run(model, "ps", doing="list containers", limit=LIMIT)
     assert asked(fronts) == expected, "compose"
     # The environment is not asked for what an option says.
     other = "context" if expected == "host" else "host"
     connection = Connection.of({**OPTIONS, "docker_host": fronts[other].url})
     connect(connection).close()
-    Compose(connection, tmp_path).run(model, "ps", doing="list containers")
+    Compose(connection, tmp_path).run(model, "ps", doing="list containers", limit=LIMIT)
     assert asked(fronts) == other
 
 
@@ -154,7 +155,10 @@ def test_a_context_with_certificates(
         assert connection.verify
         connect(connection).close()
         Compose(connection, tmp_path).run(
-            {"name": "contexts", "services": {"a": {"image": "a"}}}, "ps", doing="list containers"
+            {"name": "contexts", "services": {"a": {"image": "a"}}},
+            "ps",
+            doing="list containers",
+            limit=LIMIT,
         )
         assert len(front.requests) > 2 and not front.refused
 

@@ -16,10 +16,10 @@ import pytest
 import requests
 
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import (
+    Candidate,
     Overtaken,
     RouterError,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.routers.canary import Candidate
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_model import Keys
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_router import (
     KvRouter,

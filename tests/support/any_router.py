@@ -52,21 +52,24 @@ class AnyRouter:
 def any_router(kind: str, folder: Path) -> Iterator[AnyRouter]:
     """A running router of that kind."""
     with ExitStack() as stack:
-        if kind == "registry":
-            folder.mkdir(parents=True, exist_ok=True)
-            proxy = stack.enter_context(start_proxy(folder))
-            options: dict[str, Any] = {"router": kind, "api_url": proxy.url}
-            yield AnyRouter(kind, f"{proxy.url}/demo", None, options, proxy)
-            return
-        server: Any
-        if kind == "nginx":
-            server = stack.enter_context(nginx_server(folder / "nginx"))
-        else:
-            server = stack.enter_context(haproxy_server(folder / "haproxy"))
-        url, runs = server.url, server
-        if kind == "etcd":
-            etcd = stack.enter_context(etcd_server(folder / "etcd"))
-            stack.enter_context(registrar(folder, etcd, server))
-            runs = etcd
-        options = {"router": kind, "api_url": url, "host_header": "demo", kind: runs.options()}
-        yield AnyRouter(kind, url, "demo", options, runs)
+        yield _start(kind, folder, stack)
+
+
+def _start(kind: str, folder: Path, stack: ExitStack) -> AnyRouter:
+    if kind == "registry":
+        folder.mkdir(parents=True, exist_ok=True)
+        proxy = stack.enter_context(start_proxy(folder))
+        options: dict[str, Any] = {"router": kind, "api_url": proxy.url}
+        return AnyRouter(kind, f"{proxy.url}/demo", None, options, proxy)
+    server: Any
+    if kind == "nginx":
+        server = stack.enter_context(nginx_server(folder / "nginx"))
+    else:
+        server = stack.enter_context(haproxy_server(folder / "haproxy"))
+    url, runs = server.url, server
+    if kind == "etcd":
+        etcd = stack.enter_context(etcd_server(folder / "etcd"))
+        stack.enter_context(registrar(folder, etcd, server))
+        runs = etcd
+    options = {"router": kind, "api_url": url, "host_header": "demo", kind: runs.options()}
+    return AnyRouter(kind, url, "demo", options, runs)

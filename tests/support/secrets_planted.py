@@ -36,7 +36,8 @@ def shown(text: str, secrets: Iterable[str]) -> list[str]:
         for line in filter(None, map(str.strip, secret.splitlines())):
             if line != secret and not any(map(str.isalnum, line)):
                 continue
-            for form in {line, line.encode("unicode_escape").decode(), json.dumps(line)[1:-1]}:
+            forms = (line, line.encode("unicode_escape").decode(), json.dumps(line)[1:-1])
+            for form in dict.fromkeys(forms):
                 pattern = re.escape(form)
                 if len(form) < 6:
                     pattern = rf"(?<!\w){pattern}(?!\w)"

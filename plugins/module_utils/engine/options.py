@@ -59,11 +59,13 @@ class Connection:
     source: str = "docker_host"
 
     @classmethod
-    def of(cls, params: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Connection:
+    def of(cls, params: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Connection:
         """Read a module's options; ask the environment for what they leave open, as docker does.
 
+        :param environ: another environment than the process's own.
         :raises DeliveryError: an option cannot be used, or the engine cannot be reached this way.
         """
+        environ = os.environ if environ is None else environ
         if params["engine_timeout"] < 1:
             raise DeliveryError(
                 f"engine_timeout must be at least 1 s, not {params['engine_timeout']}"

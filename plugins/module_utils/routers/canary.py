@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from .base import Candidate as Candidate  # noqa: PLC0414 - imported from here
 from .base import Router, RouterError
 
 MAX_WEIGHT = 99

@@ -29,8 +29,8 @@ from pathlib import Path
 from ..change import OnUndo
 from ..errors import enumerate_words
 from ..exclusive import exclusive
-from .base import APART, Overtaken, Route, RouterError, same_route, same_targets
-from .canary import Candidate, check_weight
+from .base import APART, Candidate, Overtaken, Route, RouterError, same_route, same_targets
+from .canary import check_weight
 from .files import Prepared
 from .haproxy_backends import Backends, CandidateDown, as_targets, is_slot, parsed
 from .haproxy_parse import parse_map
@@ -38,7 +38,7 @@ from .haproxy_runtime import Runtime
 from .plan import where
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
-Changes = Sequence[tuple[str, str | None]]
+Changes = Sequence["tuple[str, str | None]"]
 # How often an HAProxy is told again that was restarted meanwhile.
 TRIES = 3
 HEADER = "# Written at each switch, so that a restart keeps what stands.\n"

@@ -27,8 +27,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
 
-from .base import RouterError
-from .canary import MAX_WEIGHT, Candidate
+from .base import Candidate, RouterError
+from .canary import MAX_WEIGHT
 from .kv_store import Entry
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")

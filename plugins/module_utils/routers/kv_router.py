@@ -21,8 +21,8 @@ from functools import partial
 from ..change import OnUndo, undoing
 from ..deadline import Deadline, Pace, wait_for
 from ..errors import DeliveryError, TimeoutExceeded, enumerate_words
-from .base import APART, Overtaken, Route, RouterError, same_targets
-from .canary import Candidate, check_weight
+from .base import APART, Candidate, Overtaken, Route, RouterError, same_targets
+from .canary import check_weight
 from .kv_model import Applied, Decision, Health, Keys, State, check_name, parse
 from .kv_store import Changed, LeaseLost, Store, StoreAway
 from .plan import where

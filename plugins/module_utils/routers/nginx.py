@@ -22,8 +22,8 @@ from pathlib import Path
 from ..change import undoing
 from ..errors import enumerate_words
 from ..exclusive import exclusive
-from .base import APART, Overtaken, Route, RouterError, same_route, same_targets
-from .canary import Candidate, check_weight
+from .base import APART, Candidate, Overtaken, Route, RouterError, same_route, same_targets
+from .canary import check_weight
 from .files import replace_file
 from .nginx_config import Header, State, Version, check_upstreams, parse, render, variable
 from .nginx_process import NginxProcess, boot_id, now

@@ -17,7 +17,7 @@ from ..change import OnUndo, Step
 from ..engine.health import ContainerFailed
 from ..engine.inspect import Container
 from ..errors import DeliveryError, Interrupted, enumerate_words
-from ..routers.canary import Candidate
+from ..routers.base import Candidate
 from ..routers.routing import Routing
 from . import bring_up, canary, go_live, replace, staging, testing
 from . import plan as steps

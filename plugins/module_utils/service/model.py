@@ -24,8 +24,7 @@ from typing import Any
 
 from ..engine.containers import NO_RESTART
 from ..engine.inspect import NEVER, Container
-from ..routers.base import bracketed, same_address
-from ..routers.canary import Candidate
+from ..routers.base import Candidate, bracketed, same_address
 
 LABEL = "immutable.delivery."
 SERVICE = f"{LABEL}service"

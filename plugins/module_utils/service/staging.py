@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..change import OnUndo, Step
 from ..engine.errors import EngineError
-from ..routers.canary import Candidate
+from ..routers.base import Candidate
 from . import canary
 from . import plan as steps
 from .bring_up import addresses

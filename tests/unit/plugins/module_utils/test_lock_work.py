@@ -263,7 +263,7 @@ def test_nobody_slips_in_while_a_lock_is_taken_over(path: Path, turn: int) -> No
     """Modules of a play that has ended begin at the very moment in which another takes its lock."""
     acquisition = lay(path)
     ready, (answers, ours) = FORK.Barrier(4), FORK.Pipe(duplex=False)
-    late = [FORK.Process(target=begin_late, args=(acquisition, ready, ours)) for _ in range(3)]
+    late = [FORK.Process(target=begin_late, args=(acquisition, ready, ours)) for _late in range(3)]
     for one in late:
         one.start()
     try:
@@ -271,7 +271,7 @@ def test_nobody_slips_in_while_a_lock_is_taken_over(path: Path, turn: int) -> No
         time.sleep(turn / 5000)
         run(taking(path))
         took = time.monotonic()
-        ends = [answers.recv() for _ in late]
+        ends = [answers.recv() for _late in late]
     finally:
         for one in late:
             one.join(60)

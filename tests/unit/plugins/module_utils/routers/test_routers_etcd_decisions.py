@@ -13,14 +13,12 @@ from hypothesis import strategies as st
 
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import Interrupted
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import (
+    Candidate,
     Overtaken,
     Route,
     RouterError,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.routers.canary import (
-    CanaryRouter,
-    Candidate,
-)
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.canary import CanaryRouter
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.kv_model import (
     Applied,
     Decision,

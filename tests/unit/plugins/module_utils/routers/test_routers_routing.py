@@ -211,7 +211,11 @@ def test_an_undo_that_failed_does_not_keep_an_earlier_one_from_going_back() -> N
     routing.switch([OLD, NEW], undo)
     routing.switch([NEW], undo)
     last, _state = undo.noted.pop()
-    table.before_write.append(lambda: (_ for _ in ()).throw(RouterError("not now")))
+
+    def refuse() -> None:
+        raise RouterError("not now")
+
+    table.before_write.append(refuse)
     with pytest.raises(RouterError, match="not now"):
         last()
     undo.run()

@@ -12,7 +12,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.change import S
 from ansible_collections.immutable.delivery.plugins.module_utils.engine.containers import (
     NO_RESTART,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.routers.canary import Candidate
+from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import Candidate
 from ansible_collections.immutable.delivery.plugins.module_utils.service import canary
 from ansible_collections.immutable.delivery.plugins.module_utils.service import plan as steps
 from ansible_collections.immutable.delivery.plugins.module_utils.service.model import (
