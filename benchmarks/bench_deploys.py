@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 if __package__ in {None, ""}:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -22,7 +23,7 @@ def run(quick: bool) -> harness.Table:
     """Deploy again and again under load, and add up what each deploy's probe counted."""
     # A new lab after every other deploy: 250 sign-ups a second make a portal of another size.
     labs, each, rate = (1, 1, 50) if quick else (10, 2, 500)
-    settings = {
+    settings: dict[str, Any] = {
         "portal_lab_extra_args": ["--rate=0"],
         "portal_blue_green_probe": True,
         "portal_blue_green_probe_rate": rate,

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -65,7 +66,7 @@ def run(quick: bool) -> harness.Table:
             folder = Path(name)
             archive = folder / "archive.tgz.enc"
             archive.write_bytes(encrypted(tar_of(user_files(count)), KEY))
-            settings = {
+            settings: dict[str, Any] = {
                 "portal_lab_archive": str(archive),
                 "portal_lab_extra_args": ["--rate=0"],
                 "portal_blue_green_smoke_checks": [{"path": "/users/user1"}],
