@@ -172,7 +172,8 @@ def test_another_export_meanwhile_is_refused_at_once(story: Story) -> None:
     conflict = story["conflict"]
     assert conflict.failed
     assert conflict["kind"] == "conflict"
-    assert "has another export under way. Wait until it is given back" in conflict.msg
+    assert "has another export under way." in conflict.msg
+    assert conflict["next_step"].startswith("Wait until it is given back")
     assert story.front.calls["conflict"] == ["POST /deploy/v1/export"]
     assert story.front.stood["conflict"] == (True, story.data), "somebody else's lock is kept"
 
@@ -266,10 +267,11 @@ def test_over_tls_the_portal_is_asked_for_by_its_own_name(tmp_path: Path) -> Non
         assert look(portal) == (False, before)
     assert played.task("right")["contents"] == COUNTS, played.output
     for name, told in (
-        ("wrong_ca", "failed: unable to get local issuer certificate. Check ca_path"),
-        ("wrong_name", f"failed: hostname '{HOST}' doesn't match 'elsewhere.example'. Check"),
+        ("wrong_ca", "failed: unable to get local issuer certificate."),
+        ("wrong_name", f"failed: hostname '{HOST}' doesn't match 'elsewhere.example'."),
     ):
         assert played.task(name).failed
         assert told in played.task(name).msg
+        assert played.task(name)["next_step"].startswith("Check ca_path")
     assert wrong.calls == {}, "a request was sent before the certificate was proved"
     assert left_in(dest) == ["right"]
