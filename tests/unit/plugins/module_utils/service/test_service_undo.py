@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -36,6 +36,12 @@ from .memory_engine import MemoryEngine
 from .memory_router import MemoryRouter
 
 PORT = 8080
+
+
+def only(names: Iterable[str]) -> str:
+    """The one name that there is."""
+    (one,) = names
+    return one
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +126,7 @@ def test_the_former_one_is_removed_once_the_new_one_is_live() -> None:
 
 def test_what_has_the_traffic_is_left_if_the_router_cannot_be_told() -> None:
     world = World()
-    (v1,) = world.run("v1").made
+    v1 = only(world.run("v1").made)
 
     def away() -> None:
         world.router.away = True
@@ -141,8 +147,8 @@ def test_what_has_the_traffic_is_left_if_the_router_cannot_be_told() -> None:
 
 def test_a_kept_release_that_has_the_traffic_is_left_likewise() -> None:
     world = World()
-    (v1,) = world.run("v1").made
-    (v2,) = world.run("v2").made
+    v1 = only(world.run("v1").made)
+    v2 = only(world.run("v2").made)
 
     def away() -> None:
         world.router.away = True
@@ -155,7 +161,7 @@ def test_a_kept_release_that_has_the_traffic_is_left_likewise() -> None:
 
 def test_the_route_goes_back_to_where_the_former_one_is_now() -> None:
     world = World()
-    (v1,) = world.run("v1").made
+    v1 = only(world.run("v1").made)
 
     def restart() -> None:
         for name in world.engine.running():
@@ -173,7 +179,7 @@ def test_the_route_goes_back_at_once_if_only_the_engine_is_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = World()
-    (v1,) = world.run("v1").made
+    v1 = only(world.run("v1").made)
     monkeypatch.setattr(go_live, "_answers", lambda url: True)
 
     def away() -> None:
@@ -188,7 +194,7 @@ def test_the_route_goes_back_at_once_if_only_the_engine_is_away(
 
 def test_what_may_have_the_traffic_of_a_router_that_is_away_is_not_cleared_away() -> None:
     world = World()
-    (v1,) = world.run("v1").made
+    v1 = only(world.run("v1").made)
 
     def away() -> None:
         world.router.away = True
@@ -218,15 +224,15 @@ def removed_when_the_new_one_starts(world: World, v1: str) -> None:
 
 def test_a_new_one_is_no_failure_because_the_former_one_was_removed() -> None:
     world = World(fixed=True, routed=False)
-    (v1,) = world.run("v1").made
+    v1 = only(world.run("v1").made)
     removed_when_the_new_one_starts(world, v1)
-    (v2,) = world.run("v2").made
+    v2 = only(world.run("v2").made)
     assert world.engine.running() == [v2]
 
 
 def test_a_new_one_is_left_if_the_former_one_was_removed() -> None:
     world = World(fixed=True, routed=False)
-    (v1,) = world.run("v1").made
+    v1 = only(world.run("v1").made)
     removed_when_the_new_one_starts(world, v1)
     failed = world.fail("v2", interrupted=True)
     (v2,) = world.engine.running()
