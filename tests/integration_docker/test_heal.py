@@ -211,7 +211,7 @@ def test_one_that_hangs_is_replaced_if_its_like_does_better(production: Producti
     before, at = production.found("demo"), production.registered()
     # Nothing can answer this, so whatever is made is no better than what there is.
     worse = production.heal(health_paths={demo: "/no/where"}, health_timeout=2)
-    assert worse.code == 1 and "Removed again" in worse.output, worse.output
+    assert worse.code == 1 and "was removed again" in worse.output, worse.output
     assert [one.id for one in production.found("demo")] == [one.id for one in before]
     assert production.registered() == at and production.answers()
     hung = before[0]

@@ -175,7 +175,8 @@ def begun(play: RunningPlay, task: str) -> bool:
 def kill_at(play: RunningPlay, task: str, when: Callable[[], bool] = lambda: True) -> None:
     """SIGKILL the play and its children in the task of that name, as soon as it is so."""
     eventually(lambda: begun(play, task), f"the task {task!r}", 400)
-    eventually(lambda: when() or play.process.poll() is not None, "the moment to kill", 60)
+    eventually(lambda: when() or play.process.poll() is not None, "the moment to kill", 400)
+    assert play.process.poll() is None, f"the play ended before it was killed:\n{stdout_of(play)}"
     tree = [play.process.pid, *descendants(play.process.pid)]
     for pid in tree:
         with suppress(ProcessLookupError):
