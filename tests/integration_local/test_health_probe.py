@@ -37,7 +37,7 @@ def test_a_server_is_waited_for_until_it_is_the_one_that_is_meant(tmp_path: Path
     assert {(seen.method, seen.headers["Host"]) for seen in server.seen} == {("GET", "api.example")}
 
 
-FIX = "Nothing was changed. Fix the cause, then run this again."
+FIX = "Nothing was changed. Correct the option, then run this again."
 
 
 @pytest.mark.parametrize(
