@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from . import signals
-from .errors import TimeoutExceeded
+from .errors import DeliveryError, TimeoutExceeded
 
 T = TypeVar("T")
 
@@ -122,3 +122,25 @@ def wait_for(
         f"gave up waiting for {what} after {deadline.elapsed:.0f} s"
         + (f"; last seen: {detail}" if detail else "")
     )
+
+
+def outlast(
+    call: Callable[[], T], away: tuple[type[DeliveryError], ...], *, deadline: Deadline, pace: Pace
+) -> T:
+    """Call until it raises none of *away*, for an undo: nobody comes after it.
+
+    :raises DeliveryError: any other error at once; one of *away* once the deadline has passed.
+    """
+    last: list[DeliveryError] = []
+
+    def look() -> tuple[T] | None:
+        try:
+            return (call(),)
+        except away as error:
+            last[:] = [error]
+            return None
+
+    try:
+        return wait_for(look, deadline=deadline, pace=pace, what="an answer")[0]
+    except TimeoutExceeded as error:
+        raise (last[0] if last else error) from error

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import ParamSpec, TypeVar
 
-from ..deadline import Deadline, Pace, wait_for
-from ..errors import TimeoutExceeded
+from ..deadline import Deadline, Pace, outlast
 from ..signals import uninterrupted
 from .errors import EngineAway
 
@@ -28,21 +27,12 @@ def patiently(call: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
 
     :raises EngineAway: the engine did not come back in time.
     """
-    last: list[EngineAway] = []
-
-    def look() -> tuple[T] | None:
-        try:
-            return (call(*args, **named),)
-        except EngineAway as error:
-            last[:] = [error]
-            return None
-
-    try:
-        return wait_for(
-            look, deadline=Deadline(BACK_SECONDS), pace=BACK_PACE, what="the engine to come back"
-        )[0]
-    except TimeoutExceeded as error:
-        raise (last[0] if last else error) from error
+    return outlast(
+        lambda: call(*args, **named),
+        (EngineAway,),
+        deadline=Deadline(BACK_SECONDS),
+        pace=BACK_PACE,
+    )
 
 
 def together(calls: Iterable[Callable[[], object]]) -> None:

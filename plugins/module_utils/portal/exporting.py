@@ -17,6 +17,7 @@ from pathlib import Path
 from ..change import OnUndo, Step
 from ..deadline import Deadline
 from ..errors import DeliveryError
+from ..http import Unreachable
 from ..signals import uninterrupted
 from . import archive
 from .client import HASH_HEADER, LOCK_SECONDS, PortalClient, PortalError
@@ -116,9 +117,13 @@ class ExportChange:
         getattr(self, f"_{step.action}")(on_undo)
 
     def _begin(self, on_undo: OnUndo) -> None:
-        self.exported.lock = take_lock(
-            self.client, self.patience, self.deadline, on_undo, self.lock_seconds
-        )
+        try:
+            self.exported.lock = take_lock(
+                self.client, self.patience, self.deadline, on_undo, self.lock_seconds
+            )
+        except Unreachable as error:
+            # It was never sent, and comes first.
+            raise error.with_state(error.usual_state) from error.__cause__
 
     def _await(self, on_undo: OnUndo) -> None:
         export_id = self._lock.export_id

@@ -25,6 +25,10 @@ class RouterError(DeliveryError):
     kind = "router"
 
 
+class RouterDown(RouterError):
+    """The router does not run, or does not answer; it may be restarting."""
+
+
 class Overtaken(RouterError):
     """Somebody else switched the same service meanwhile."""
 

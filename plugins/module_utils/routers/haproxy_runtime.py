@@ -14,7 +14,7 @@ import socket
 from dataclasses import dataclass
 
 from ..deadline import Deadline
-from .base import RouterError
+from .base import RouterDown, RouterError
 
 # The state of some ten thousand servers; more than that is no answer of a router's.
 LIMIT = 16 * 1024 * 1024
@@ -135,7 +135,7 @@ class Runtime:
                 next_step="Become root or a member of the socket's group (its 'mode' and 'group').",
             )
         if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
-            return RouterError(
+            return RouterDown(
                 f"HAProxy does not listen at {self.address}",
                 next_step="See whether HAProxy runs on this host, and its 'stats socket' line.",
             )
@@ -145,7 +145,7 @@ class Runtime:
             reason = "closed the connection without an answer"
         else:
             reason = f"cannot be asked: {error.strerror or error}"
-        return RouterError(
+        return RouterDown(
             f"HAProxy at {self.address} {reason} ({what})",
             next_step="See whether HAProxy runs, and its log.",
         )

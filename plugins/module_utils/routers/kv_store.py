@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from .base import RouterError
+from .base import RouterDown, RouterError
 
 if TYPE_CHECKING:
     from .kv_model import Health
 
 
-class StoreAway(RouterError):
+class StoreAway(RouterDown):
     """No member of the store answers, or they have no leader; asking again later may help."""
 
     kind = "away"

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from ..deadline import Deadline, Pace, wait_for
 from ..errors import TimeoutExceeded
-from .base import RouterError
+from .base import RouterDown, RouterError
 
 PROC = Path("/proc")
 BOOT_ID = PROC / "sys/kernel/random/boot_id"
@@ -105,7 +105,7 @@ class NginxProcess:
         pid = self._container_pid() if self.container else self._pid_from_file()
         title = _title(pid)
         if not title.startswith("nginx: master process"):
-            raise RouterError(
+            raise RouterDown(
                 f"process {pid} is not the master of nginx"
                 + (f" but {title.split(' ')[0]}" if title else ": it has ended"),
                 next_step="See whether nginx runs on this host, and run this there (delegate_to).",
@@ -123,7 +123,7 @@ class NginxProcess:
         try:
             children = (PROC / f"{master}/task/{master}/children").read_text(encoding="ascii")
         except OSError as error:
-            raise RouterError(f"nginx has ended (its master was process {master})") from error
+            raise RouterDown(f"nginx has ended (its master was process {master})") from error
         for pid in map(int, children.split()):
             title = _title(pid)
             if not title.startswith("nginx: worker process"):
@@ -152,7 +152,7 @@ class NginxProcess:
                 next_step="Become root, or the user that started nginx.",
             ) from error
         except ProcessLookupError as error:
-            raise RouterError(f"nginx has ended (its master was process {master})") from error
+            raise RouterDown(f"nginx has ended (its master was process {master})") from error
 
         def look() -> bool | None:
             workers = self.workers()
@@ -173,20 +173,20 @@ class NginxProcess:
         argv = [self.engine, "inspect", "--format", "{{.State.Pid}}", self.container]
         done = self._call(argv)
         if done.returncode != 0 or not done.stdout.strip().isdecimal():
-            raise RouterError(
+            raise RouterDown(
                 f"the container {self.container} cannot be inspected: "
                 f"{done.stderr.strip()[:300] or done.stdout.strip()[:300]}"
             )
         pid = int(done.stdout)
         if not pid:
-            raise RouterError(f"the container {self.container} does not run")
+            raise RouterDown(f"the container {self.container} does not run")
         return pid
 
     def _pid_from_file(self) -> int:
         try:
             text = self.pid_file.read_text(encoding="ascii", errors="replace").strip()
         except OSError as error:
-            raise RouterError(
+            raise RouterDown(
                 f"nginx does not run here: {self.pid_file} cannot be read: {error.strerror}",
                 next_step="Start nginx, run this on its host (delegate_to), or give its pid_file.",
             ) from error

@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ..change import OnUndo
+from ..deadline import Deadline, Pace, outlast
 from ..errors import DeliveryError, Interrupted, enumerate_words
-from ..http import Unreachable
+from ..http import ConnectionBroken, Unreachable
 from ..probe import Unhealthy
 from ..signals import uninterrupted
 from .base import (
@@ -27,6 +28,7 @@ from .base import (
     Preparing,
     Route,
     Router,
+    RouterDown,
     RouterError,
     same_address,
     same_candidate,
@@ -41,6 +43,10 @@ from .trial import Trial
 
 # How often a write is tried again if the router refuses it, though our part is as it was.
 TRIES = 5
+# How long an undo waits for a router that is away: it may be restarting.
+BACK_SECONDS = 20.0
+BACK_PACE = Pace(interval=0.5, first=0.0)
+AWAY = (RouterDown, Unreachable, ConnectionBroken)
 Back = Callable[[], Sequence[str]]
 
 
@@ -133,16 +139,20 @@ class Routing:
     def ask(self) -> str:
         """Look once whether the service still answers through the router as expected.
 
-        Returns what is wrong, or an empty string. A route that somebody else changed is wrong too.
-        A router that cannot be asked for the route may go on sending traffic: its answers tell.
+        Returns what is wrong, or an empty string. A router that cannot be asked for the route may
+        go on sending traffic: its answers tell.
+
+        :raises Overtaken: somebody else changed the route.
         """
         check = self.proof or self.serves
         away = ""
         try:
             now = self.look()
             if self.seen is not None and not same_targets(self.own(now), self.own(self.seen)):
-                return f"somebody else changed the route: {where(now)}"
-        except Interrupted:
+                raise Overtaken(
+                    f"somebody else changed the route meanwhile: {where(now)}", next_step=APART
+                )
+        except (Interrupted, Overtaken):
             raise
         except DeliveryError as error:
             away = error.message
@@ -299,9 +309,22 @@ class Routing:
     def _go_back(self, before: Route, back: Back | None) -> str:
         """Undo a write, unless somebody else has written since, and verify what serves then.
 
-        Returns where the traffic goes then.
+        Returns where the traffic goes then. A router that is restarted meanwhile is waited for.
         """
-        was = self.own(before)
+        now = outlast(
+            partial(self._write_back, self.own(before), back),
+            AWAY,
+            deadline=Deadline(BACK_SECONDS),
+            pace=BACK_PACE,
+        )
+        if self.own(now) and self.serves is not None:
+            try:
+                self.serves.run()
+            except Unhealthy as error:
+                raise Unproved(f"{where(now)}, and does not answer: {error.message}") from error
+        return where(now)
+
+    def _write_back(self, was: Sequence[str], back: Back | None) -> Route:
         urls = was if back is None else tuple(back())
         now = self.look()
         if not same_targets(self.own(now), urls):
@@ -316,12 +339,7 @@ class Routing:
                 what = enumerate_words(urls) or "the removal"
                 raise RouterError(f"the router did not take {what} back: {where(now)}")
         self.seen = now
-        if urls and self.serves is not None:
-            try:
-                self.serves.run()
-            except Unhealthy as error:
-                raise Unproved(f"{where(now)}, and does not answer: {error.message}") from error
-        return where(now)
+        return now
 
     def may_lead_to(self, urls: Sequence[str]) -> str:
         """Look whether any traffic goes to one of these addresses; return why it may, or nothing.

@@ -15,6 +15,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.probe import Un
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import (
     Overtaken,
     Route,
+    RouterDown,
     RouterError,
     same_targets,
 )
@@ -222,6 +223,18 @@ def test_an_undo_that_failed_does_not_keep_an_earlier_one_from_going_back() -> N
     assert table.urls == (OLD,)
 
 
+def test_an_undo_waits_for_a_router_that_is_restarted() -> None:
+    table, undo = Table((OLD,)), Undos()
+    observed(table).switch([NEW], undo)
+
+    def refuse() -> None:
+        raise RouterDown("it is restarted")
+
+    table.before_write += [refuse, refuse]
+    undo.run()
+    assert (table.urls, table.before_write) == ((OLD,), [])
+
+
 def test_restore_brings_the_route_to_what_serves_now() -> None:
     table = Table((OLD,))
     routing = observed(table, Serves(table, NEW))
@@ -246,7 +259,8 @@ def test_ask_says_what_is_wrong() -> None:
     routing = observed(table, Serves(table, OLD))
     assert routing.ask() == ""
     table.urls = (OTHER,)
-    assert routing.ask() == f"somebody else changed the route: demo goes to {OTHER}"
+    with pytest.raises(Overtaken, match=f"somebody else changed the route meanwhile: .*{OTHER}"):
+        routing.ask()
     routing.observe()
     assert routing.ask() == "status 502"
     table.away = True
