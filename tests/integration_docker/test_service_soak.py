@@ -112,6 +112,24 @@ def test_what_was_killed_in_its_soak_is_watched_again(service: RoutedService) ->
     assert not service.run("v2").result["changed"]
 
 
+@pytest.mark.parametrize("coming", ["v2", "v3"])
+def test_what_was_killed_in_its_soak_and_crashes_loses_the_traffic(
+    service: RoutedService, coming: str
+) -> None:
+    service.run("v1")
+    crashing: dict[str, Any] = {"environment": {"CRASH": "traffic:8"}}
+    with service.start("v2", soak=LONG, **crashing) as running:
+        in_its_soak(service, running, "v2")
+        running.process.kill()
+        running.process.wait()
+    eventually(lambda: restarts(service, "v2"), "the engine to start it again", PATIENCE)
+    failed = service.fail(coming, environment={"CRASH": "start"}, soak=LONG)
+    assert failed["kind"] == "container" and "exit code 3" in failed["msg"]
+    (name,) = names(service, "v1")
+    assert f"{name} serves again" in failed["state"]
+    assert service.version() == "v1" and service.found()["v1"] == LIVE
+
+
 def test_a_fixed_port_without_a_router(service: RoutedService) -> None:
     port = free_port()
     service.url = f"http://127.0.0.1:{port}"

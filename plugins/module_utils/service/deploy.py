@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
+from functools import partial
 from typing import Any
 
 from ..change import OnUndo, Step
@@ -113,6 +114,8 @@ class Deploy:
         """Run one step."""
         if step is self.planned.steps[0]:
             on_undo(self._as_before)
+            if self.planned.intent.back:
+                on_undo(partial(go_live.to_proved, self))
         try:
             self._steps[step.action](self, step, on_undo)
         except (Interrupted, ContainerFailed):
@@ -184,7 +187,7 @@ class Deploy:
 
     def _as_before(self) -> str:
         """Say what goes on as before, for a failure."""
-        if self.alone:
+        if self.alone or self.planned.intent.back:
             return ""
         said = []
         for one in live(self.before):

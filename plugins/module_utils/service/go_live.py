@@ -15,7 +15,7 @@ from ..change import OnUndo, Step, Undo
 from ..deadline import Deadline, Pace, wait_for
 from ..engine import health
 from ..engine.containers import NO_RESTART
-from ..engine.errors import EngineAway
+from ..engine.errors import EngineAway, Missing
 from ..engine.inspect import Container
 from ..engine.parallel import BACK_SECONDS
 from ..errors import DeliveryError, enumerate_words
@@ -73,13 +73,20 @@ def route(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
 def _former_addresses(deploy: Deploy) -> list[str]:
     """Return where those are now that had the traffic.
 
-    An engine that was restarted meanwhile has given them other ports.
+    An engine that was restarted meanwhile has given them other ports. What was proved is better
+    than what had the traffic without that.
     """
+    if back := [member for member in deploy.planned.intent.back if member.running]:
+        return _addresses_now(deploy, back)
     found = []
     for url in deploy.before.route or ():
         member = next((one for one in deploy.before.members if one.among((url,))), None)
         found.append(url if member is None else _address_now(deploy, member, url))
     return found
+
+
+def _addresses_now(deploy: Deploy, members: Sequence[Member]) -> list[str]:
+    return [url for one in members if (url := _address_now(deploy, one, one.url or ""))]
 
 
 def _address_now(deploy: Deploy, member: Member, before: str) -> str:
@@ -121,9 +128,6 @@ def soak(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
 
     :raises ContainerFailed: one has failed, or the service does not answer any more.
     """
-    if back := deploy.planned.intent.back:
-        names = enumerate_words(member.name for member in back)
-        on_undo(partial(_to_proved, deploy), f"{names} serves again")
     seen = final(deploy)
     health.soak(
         deploy.engine.client,
@@ -134,17 +138,17 @@ def soak(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
     )
 
 
-def _to_proved(deploy: Deploy) -> None:
-    """Give the traffic back to what was proved; for one that an earlier run has sent it to."""
+def to_proved(deploy: Deploy) -> str:
+    """Give the traffic to what was proved, from what an earlier run had sent it to."""
     intent, routing = deploy.planned.intent, deploy.observer.routing
-    if deploy.wanted.fixed_port is not None:
-        put_back(deploy, intent.stay[0].id, intent.back)
-    if routing is not None and deploy.route:
-        engine, url_of = deploy.engine, deploy.observer.url_of
-        urls = [url_of(engine.inspect(member.id, member.name)) for member in intent.back]
-        routing.restore(lambda: [url for url in urls if url])
-    for member in intent.stay:
-        deploy.engine.stop_and_keep(member.id, deploy.stop_timeout, member.name)
+    if any(member.fixed_port is not None for member in intent.back):
+        put_back(deploy, intent.unsafe[0].id, intent.back)
+    if routing is not None and deploy.before.route:
+        routing.restore(partial(_addresses_now, deploy, intent.back))
+    for member in intent.unsafe:
+        with suppress(Missing):
+            deploy.engine.stop_and_keep(member.id, deploy.stop_timeout, member.name)
+    return f"{enumerate_words(member.name for member in intent.back)} serves again"
 
 
 def _ask(deploy: Deploy, seen: Sequence[Container]) -> str:

@@ -25,6 +25,7 @@ from .model import (
     Member,
     Observed,
     Wanted,
+    current,
     instances,
     left_over,
     live,
@@ -64,7 +65,8 @@ class Intent:
     :param stop: to be stopped and kept, or kept without the restart policy ``no``.
     :param remove: to be removed.
     :param beside: a candidate of another release, which goes on being tried.
-    :param back: who gets the traffic back if what is live, and is not proved yet, fails now.
+    :param unsafe: who has the traffic, and was not proved: a run was killed before that.
+    :param back: who was proved, and gets the traffic from those if this fails.
     """
 
     stay: tuple[Member, ...] = ()
@@ -75,6 +77,7 @@ class Intent:
     stop: tuple[Member, ...] = ()
     remove: tuple[Member, ...] = ()
     beside: tuple[Member, ...] = ()
+    unsafe: tuple[Member, ...] = ()
     back: tuple[Member, ...] = ()
 
     @property
@@ -121,6 +124,7 @@ def decide(observed: Observed, wanted: Wanted) -> Intent:
     if not (missing or stop or remove):
         # Where nothing changes, what a repair has put by (service/heal_model.py) is still right.
         left = tuple(m for m in left if (m.helps, m.release) != (SPARE, release))
+    unsafe = _unsafe(observed, stay if not missing else ())
     return Intent(
         stay=stay,
         start=start,
@@ -130,17 +134,32 @@ def decide(observed: Observed, wanted: Wanted) -> Intent:
         stop=stop,
         remove=remove,
         beside=beside,
+        unsafe=unsafe,
         # A run that was killed in its soak has stopped nobody but who had a fixed port.
         back=tuple(
             member
             for member in earlier
-            if stay
-            and not missing
-            and all(one.unproved for one in stay)
+            if unsafe
             and member.release in best[:1]
             and (member.running or member.fixed_port is not None)
         ),
     )
+
+
+def _unsafe(observed: Observed, stay: Sequence[Member]) -> tuple[Member, ...]:
+    """Return who has the traffic without being proved, and is watched now or fails already.
+
+    :param stay: those that are to have the traffic as it is.
+    """
+    having = current(observed) or [
+        member for member in instances(observed) if member.alive and member.fixed_port is not None
+    ]
+    if not all(one.unproved for one in having):
+        return ()
+    if stay and all(one.unproved for one in stay):
+        return tuple(stay)
+    # One that was restarted may be well, at a port where the router does not look for it.
+    return () if any(one.well for one in live(observed)) else tuple(having)
 
 
 def _beside(observed: Observed, has_traffic: Sequence[Member], release: str) -> tuple[Member, ...]:

@@ -138,7 +138,29 @@ def test_what_was_proved_is_kept_and_not_what_failed_in_its_soak(
     assert having == {release("a").id, release("c").id} if soaks else having
 
 
-@pytest.mark.parametrize(("routed", "port"), [(True, None), (True, PORT), (False, PORT)])
+ROUTES = pytest.mark.parametrize(("routed", "port"), [(True, None), (True, PORT), (False, PORT)])
+
+
+@ROUTES
+@pytest.mark.parametrize("coming", ["b", "c"])
+def test_who_was_proved_gets_the_traffic_from_what_crashes_without_being_proved(
+    routed: bool, port: int | None, coming: str
+) -> None:
+    world = World(routed)
+    what = wanted(port=port)
+    world.deploy("a", what)
+    up = [step.action for step in world.plan("b", what).steps]
+    world.deploy("b", what, up.index(steps.SOAK) + 1)
+    # What is well is not sent away by another release that fails.
+    assert not world.plan("c", what).intent.back
+    for one in [one.id for one in world.members.values() if one.release == release("b").id]:
+        world.crash(one)
+    intent = world.plan(coming, what).intent
+    assert {one.release for one in intent.unsafe} == {release("b").id}
+    assert {one.release for one in intent.back} == {release("a").id}
+
+
+@ROUTES
 def test_who_was_proved_gets_the_traffic_back_from_what_was_killed_in_its_soak(
     routed: bool, port: int | None
 ) -> None:
