@@ -173,6 +173,7 @@ def test_a_promotion_that_fails_in_its_soak(service: RoutedService) -> None:
     service.run("v2", state="staged", **crashing)
     failed = service.fail(state="promoted", soak=LONG, prove_path="/1")
     assert "exit code 3" in failed["msg"]
+    assert "the candidate has ended, and is not staged any more" in failed["state"].lower()
     assert service.version() == "v1"
     (candidate,) = service.containers("v2")
     assert str(candidate.name).endswith(".candidate") and policy_of(candidate) == "no"

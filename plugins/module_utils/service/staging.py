@@ -12,12 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..change import OnUndo, Step
-from ..engine.errors import EngineError
+from ..engine.errors import EngineError, Missing
 from ..routers.base import Candidate
 from . import canary
 from . import plan as steps
 from .bring_up import addresses
-from .model import UNPROVED, Member, Observed
+from .model import UNPROVED, Member, Observed, trying
 
 if TYPE_CHECKING:
     from .deploy import Deploy
@@ -73,10 +73,24 @@ def again(deploy: Deploy, promoted: Sequence[str], on_undo: OnUndo) -> None:
     having = deploy.candidate
     if having is not None:
         weight = 0 if set(promoted) & set(having.urls) else having.weight
-        on_undo(
-            partial(deploy.routing.restage, replace(having, weight=weight)),
-            f"the candidate is staged again, with {weight} % of the clients",
-        )
+        on_undo(partial(_restage, deploy, replace(having, weight=weight)))
+
+
+def _restage(deploy: Deploy, candidate: Candidate) -> str:
+    if not all(_runs_on(deploy, member) for member in trying(deploy.before)):
+        # A router would wait in vain for it to be healthy.
+        return "the candidate has ended, and is not staged any more"
+    deploy.routing.restage(candidate)
+    return f"the candidate is staged again, with {candidate.weight} % of the clients"
+
+
+def _runs_on(deploy: Deploy, member: Member) -> bool:
+    """Tell whether it has not ended since it was observed; it may have been started again."""
+    try:
+        seen = deploy.engine.inspect(member.id, member.name)
+    except Missing:
+        return False
+    return seen.running and seen.started == member.started
 
 
 def carried(deploy: Deploy) -> None:
