@@ -24,8 +24,17 @@ ObservedT = TypeVar("ObservedT")
 Undo = Callable[[], object]
 
 
+class WholeState(str):
+    """What an undo returns that says all of the current state; what others say is left out."""
+
+    __slots__ = ()
+
+
 class OnUndo(Protocol):
-    """Takes what undoes a step, and says in a few words the state once that was done."""
+    """Takes what undoes a step, and a sentence on the state once that was done.
+
+    The sentence is shown as it is: it begins with a capital letter, or with a name.
+    """
 
     def __call__(self, undo: Undo, state: str = "") -> None:
         """Note *undo*, to be run if this step or a later one fails."""
@@ -96,6 +105,7 @@ class _Noted:
 def _undo_all(noted: list[_Noted], error: DeliveryError) -> None:
     """Undo in reverse; add to *error* what state that left, and what to do about it."""
     undone: list[str] = []
+    whole: list[str] = []
     failed: list[str] = []
     steps: list[str] = []
     for note in reversed(noted):
@@ -108,14 +118,10 @@ def _undo_all(noted: list[_Noted], error: DeliveryError) -> None:
             steps.append(reason.next_step)
         else:
             if not isinstance(said, str):
-                said = note.state or f"rolled back: {note.step.summary}"
-            undone += [said] if said else []
-    text = "; ".join(undone)
-    # A name at the beginning, such as v24-1, stays as it is.
-    if text.split(" ", 1)[0].isalpha():
-        text = text[:1].upper() + text[1:]
+                said = note.state or f"Rolled back: {note.step.summary}"
+            (whole if isinstance(said, WholeState) else undone).append(said)
     if noted:
-        error.with_state(join_sentences(text, *failed))
+        error.with_state(join_sentences(*(whole or undone), *failed))
     if failed:
         by_hand = join_sentences(*steps) or "Fix by hand what could not be rolled back."
         error.next_step = join_sentences(by_hand, error.next_step or "Then run this again.")

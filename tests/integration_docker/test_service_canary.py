@@ -163,7 +163,7 @@ def test_a_candidate_that_is_not_what_it_should_be_is_taken_back(front: Front) -
     failed = front.run("staged", "v3", prove_fields={"version": "v9"}, prove_timeout=2)
     assert failed.code != 0
     assert "ask for the candidate: " in failed.result["msg"]
-    assert f"live as before: {front.name}-" in failed.result["state"].lower()
+    assert f"Live as before: {front.name}-" in failed.result["state"]
     assert (front.version(), front.version(**GREEN)) == ("v1", "v1")
     left = sorted((one.id, one.name, one.status) for one in front.shop.containers(front.name))
     assert set(left) <= set(before)

@@ -166,7 +166,7 @@ def test_a_proof_that_fails_restores_the_listener_to_the_letter(cloud: Cloud) ->
     before = cloud.look()
     text = failed(cloud.run(prove_fields={"version": "v99"}, prove_timeout=1), "unproved")
     assert "version is v24, not v99" in text
-    assert f"Portal goes to {cloud.live.url}; the candidate's lock is given back" in text
+    assert f"portal goes to {cloud.live.url}. The candidate's lock is given back" in text
     assert cloud.look() == before
     assert cloud.live.sign_up("after-failed-proof").status_code == 201
 
@@ -222,7 +222,7 @@ def test_a_switch_that_the_api_does_not_confirm_is_taken_back(
     text = failed(cloud.run(), "api")
     assert "elasticloadbalancing:ModifyListener" in text
     assert "Restored all others to portal-blue" in text
-    assert "the live portal's lock is given back" in text
+    assert "The live portal's lock is given back" in text
     assert cloud.look() == before
 
 

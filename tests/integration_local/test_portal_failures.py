@@ -34,7 +34,7 @@ PAGE = Answer(200, {"Content-Type": "text/html"}, b"<html><body>Welcome!</body><
 RUNNING = Answer(204)
 OTHER_KEY = encrypted(b"no tar at all", "another-key")
 GIVEN_BACK = "The lock is given back. "
-NO_PART = "No partial file is left; the lock is given back. "
+NO_PART = "No partial file is left. The lock is given back. "
 CONFLICT = Answer(409, {"Content-Type": "application/json"}, b'{"message": "busy"}')
 
 

@@ -85,7 +85,7 @@ def full(portal: Portal, tmp_path: Path, dest: Path, spoil: Spoil | None, **opti
         "The lock is given back. "
         "Make room or give another dest; an archive that was there is untouched."
     ) or ended.result["msg"].endswith(
-        "No partial file is left; the lock is given back. "
+        "No partial file is left. The lock is given back. "
         "Make room or give another dest; an archive that was there is untouched."
     )
     return str(ended.result["msg"])

@@ -196,8 +196,8 @@ def test_a_proof_that_fails_is_taken_back(pair: Pair) -> None:
     before = pair.look()
     text = failed(pair.run(prove_fields={"version": "v99"}, prove_timeout=1), "unproved")
     assert "version is v24, not v99" in text
-    assert f"Portal goes to {pair.live_url}; the candidate's lock is given back" in text
-    assert "the live portal's lock is given back" in text
+    assert f"portal goes to {pair.live_url}. The candidate's lock is given back" in text
+    assert "The live portal's lock is given back" in text
     assert pair.look() == before
     assert pair.live.sign_up("after-failure").status_code == 201
 

@@ -439,5 +439,5 @@ def test_proxy_register(front: Front, versions: dict[str, AppProcess]) -> None:
     assert (second["proved"], second["drained"]) == (True, True)
     assert not play.task("Again").changed
     assert unproved.failed
-    assert f"Demo goes to {green}; the candidate is given up." in unproved.msg
+    assert f"demo goes to {green}. The candidate is given up." in unproved.msg
     assert version_at(front.url) == "green"

@@ -22,7 +22,7 @@ CELL = cells.Crash(cells.SERVICE, cells.START, cells.DEMO)
 RESULT = {
     "msg": "the container demo-3 ended with exit code 3",
     "kind": "container",
-    "state": "demo-3 was removed; live as before: demo-2 at http://127.0.0.1:1.",
+    "state": "demo-3 was removed. Live as before: demo-2 at http://127.0.0.1:1.",
     "next_step": "Fix the error in the container's log, then deploy again.",
     "log": ["v3 begins", "v3 crashes: it cannot start"],
 }
@@ -97,7 +97,7 @@ def test_a_good_cell_has_no_fault() -> None:
         ),
         (
             replace(GOOD, containers=(EARLIER, replace(FORMER, status="exited"))),
-            "live as before: demo-2 at http://127', but demo-2 is exited",
+            "Live as before: demo-2 at http://127', but demo-2 is exited",
         ),
         (replace(GOOD, result={**RESULT, "next_step": ""}), "no next_step"),
         (replace(GOOD, result={**RESULT, "log": []}), "no lines of its log"),

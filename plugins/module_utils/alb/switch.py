@@ -186,7 +186,7 @@ class ListenerChange:
     def _modify(self, step: Step, on_undo: OnUndo) -> None:
         rule, before = step.detail["rule"], step.detail["before"]
         # Noted first: a call whose answer is lost may have been carried out.
-        stands = f"restored {self._what(before)} to {say(before.actions[-1])}"
+        stands = f"Restored {self._what(before)} to {say(before.actions[-1])}"
         on_undo(lambda: self._put_back(rule, before), stands)
         self._check(rule, self._write(rule, before), step)
 
@@ -204,7 +204,7 @@ class ListenerChange:
             for arn in made or self._lost(role):
                 self._delete(arn)
 
-        on_undo(undo, f"removed {self._what(rule)}")
+        on_undo(undo, f"Removed {self._what(rule)}")
         self._made = True
         for _attempt in range(PRIORITY_TRIES):
             try:
@@ -246,7 +246,7 @@ class ListenerChange:
         role = (
             LIVE if same_condition(rule.conditions[0], self.wanted.condition(LIVE)) else CANDIDATE
         )
-        on_undo(lambda: self._make(rule, role), f"made {self._what(rule)} again")
+        on_undo(lambda: self._make(rule, role), f"Made {self._what(rule)} again")
         self._delete(rule.arn)
         self._now = after(self._listener, step)
 

@@ -219,7 +219,7 @@ class BlueGreenChange:
         # Noted first, so undone last: requests that went to the candidate are answered before it
         # is removed.
         on_undo(
-            partial(self.routing.drain, service, undo=True), "its last requests were waited for"
+            partial(self.routing.drain, service, undo=True), "Its last requests were waited for"
         )
         self.switched.add(service)
         try:
@@ -261,11 +261,11 @@ class BlueGreenChange:
         on_undo(self._remove_target, f"{self.move.target} was removed")
         for service, urls in back.items():
             on_undo(
-                partial(self.routing.drain, service, undo=True), "its last requests were waited for"
+                partial(self.routing.drain, service, undo=True), "Its last requests were waited for"
             )
             on_undo(
                 partial(self.routing.of(service).restore, partial(list, urls)),
-                f"the traffic of {service} goes to {former} again",
+                f"The traffic of {service} goes to {former} again",
             )
 
     def verify(self, observed: Standing, applied: Sequence[Step]) -> Standing:

@@ -183,7 +183,7 @@ class ImagesChange:
 
     def apply(self, step: Step, on_undo: OnUndo) -> None:
         """Run one step."""
-        on_undo(self.tag_back, "the former images have their names back")
+        on_undo(self.tag_back, "The former images have their names back")
         names = sorted(step.detail["services"])
         if step.action == PULL:
             self.compose.run(

@@ -150,7 +150,7 @@ class RedeployChange:
             if self.put_back.left:
                 return ""
             patiently(remove_networks, self.client, self.wanted.project.name, networks)
-            return "the new containers were removed"
+            return "The new containers were removed"
 
         on_undo(undo)
         references = {name: d.keep[0].id for name, d in self.decisions.items() if d.keep}
@@ -307,7 +307,7 @@ class RedeployChange:
             ids = set(kept) - self.put_back.left
             for one in ids:
                 patiently(self.containers.remove, one)
-            return f"the new containers of {name} were removed" if ids else ""
+            return f"The new containers of {name} were removed" if ids else ""
 
         on_undo(remove)
         self.progress.made[name] = list(kept)

@@ -159,4 +159,4 @@ class Images:
                 self.client.api.remove_image(name, noprune=False)
         except EngineError:
             return ""
-        return f"the image {name} was removed"
+        return f"The image {name} was removed"

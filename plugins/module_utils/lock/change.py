@@ -106,7 +106,7 @@ class DeployLockChange:
         :raises Held: somebody else took it meanwhile, or is still at work under it.
         """
         if self.desired == "held":
-            on_undo(self._give_back, f"the lock of {self.name} is not held by this play")
+            on_undo(self._give_back, f"The lock of {self.name} is not held by this play")
         deadline = Deadline(self.wait_timeout)
         while not self._try(deadline):
             pass

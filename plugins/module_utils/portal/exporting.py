@@ -172,7 +172,7 @@ class ExportChange:
             _check_room(self.dest, announced)
         with uninterrupted():
             part = self.exported.part = make_part(self.dest)
-            on_undo(part.discard, "no partial file is left")
+            on_undo(part.discard, "No partial file is left")
         return part
 
     def _release(self, on_undo: OnUndo) -> None:

@@ -283,7 +283,7 @@ class HandoverChange(Generic[RouteT]):
                     raise self._kept("the candidate", self._candidate_lock)
                 undo()
 
-            on_undo(give_back, "the candidate's lock is given back")
+            on_undo(give_back, "The candidate's lock is given back")
 
         return note
 
@@ -299,7 +299,7 @@ class HandoverChange(Generic[RouteT]):
                     raise self._kept("the live portal", self._live_lock)
                 undo()
 
-            on_undo(give_back, "the live portal's lock is given back")
+            on_undo(give_back, "The live portal's lock is given back")
 
         return note
 

@@ -88,7 +88,7 @@ def take_lock(
         expires_at = datetime.now(UTC) + timedelta(seconds=lock_seconds)
         with uninterrupted():
             lock = Lock(client.begin_export(deadline), expires_at)
-            on_undo(lambda: release(client, lock) if lock.held else None, "the lock is given back")
+            on_undo(lambda: release(client, lock) if lock.held else None, "The lock is given back")
         return lock
 
     return without_conflict(begin, patience, deadline, "the other export to end")

@@ -30,7 +30,7 @@ from ..alb.roles import CANDIDATE, LIVE, Listener, forward_of, name_of, roles_of
 from ..alb.rules import Fixed, Forward
 from ..alb.switch import ListenerChange
 from ..change import OnUndo, Step, Undo, undoing
-from ..errors import DeliveryError, enumerate_words
+from ..errors import DeliveryError, enumerate_words, join_sentences
 from ..signals import uninterrupted
 from .base import APART, Overtaken, Route, RouterError, same_targets
 from .plan import where
@@ -345,8 +345,7 @@ class Alb:
     def _restored(self, said: Sequence[str]) -> str:
         """Undo what was done; return the state then."""
         self._take_back()
-        text = "; ".join(text for text in reversed(said) if text)
-        return f"{text[:1].upper()}{text[1:]}." if text else ""
+        return join_sentences(*reversed(said))
 
     def _take_back(self) -> None:
         """Run the undos; those that fail are kept, for another try.

@@ -119,7 +119,7 @@ class KvRouter:
         except LeaseLost:
             raise StoreAway(f"{self.store.name} lost a lease that it had just granted") from None
         candidate = replace(candidate, revision=revision)
-        on_undo(lambda: self._forget_candidate(service, candidate), "the candidate is given up")
+        on_undo(lambda: self._forget_candidate(service, candidate), "The candidate is given up")
         self._await("prepare", service, candidate, nodes)
 
     def switch(self, service: str, urls: Sequence[str]) -> None:

@@ -98,7 +98,8 @@ class Trial:
             finally:
                 # Also after a failure: a request whose answer is lost may have been carried out.
                 if not refused:
-                    on_undo(partial(self._go_back, before.candidate), share_of(before.candidate))
+                    had = f"{before.service}: {share_of(before.candidate)}"
+                    on_undo(partial(self._go_back, before.candidate), had)
         self.read_back(wanted)
 
     def _compare(self, seen: Route, wanted: Candidate | None = None) -> Route:

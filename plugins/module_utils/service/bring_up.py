@@ -105,12 +105,13 @@ def create(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
     for name in deploy.planned.intent.create:
         unproved = f"{name}{UNPROVED}"
         # Noted first: a request whose answer is lost may have been carried out.
-        on_undo(partial(_discard, deploy, unproved, name), f"{name} was removed")
+        on_undo(partial(_discard, deploy, unproved, name), f"{unproved} was removed")
         deploy.made[name] = _make(deploy, unproved, deploy.wanted.fixed_port)
 
 
 def _discard(deploy: Deploy, unproved: str, name: str) -> None:
     container = deploy.made.get(name, unproved)
+    name = name if name in deploy.renamed else unproved
     _require_no_traffic(deploy, container, name)
     if deploy.routed:
         # It may still work on requests that came before the route was put back.
@@ -150,7 +151,7 @@ def start(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
         on_undo(partial(_rest, deploy, member), f"{member.name} was stopped again")
         engine.start(member.id, member.name)
     for name, container in deploy.made.items():
-        engine.start(container, name)
+        engine.start(container, f"{name}{UNPROVED}")
 
 
 def health(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:

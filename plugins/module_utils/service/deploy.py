@@ -14,16 +14,16 @@ from dataclasses import replace as changed
 from functools import partial
 from typing import Any
 
-from ..change import OnUndo, Step
+from ..change import OnUndo, Step, WholeState
 from ..engine.health import ContainerFailed
 from ..engine.inspect import Container
 from ..errors import DeliveryError, Interrupted, enumerate_words
-from ..routers.base import Candidate
+from ..routers.base import Candidate, same_address
 from ..routers.routing import Routing
 from . import bring_up, canary, go_live, replace, staging, testing
 from . import plan as steps
 from .containers import Engine
-from .model import UNPROVED, Observed, Wanted, live
+from .model import UNPROVED, Member, Observed, Wanted, live
 from .observe import Observer
 from .plan import Intent, Plan
 
@@ -59,6 +59,8 @@ class Deploy:
         self.downtime = 0.0
         # The new containers by the names that they get once they are proved.
         self.made: dict[str, str] = {}
+        # Those of them that have it.
+        self.renamed: set[str] = set()
         self.rehearsal = ""
         # The new instances, and those new to the traffic, as they were when they became healthy.
         self.healthy: dict[str, Container] = {}
@@ -66,6 +68,8 @@ class Deploy:
         self.routed = False
         # Those that an undo left running, since the router may still lead to them.
         self.kept: list[str] = []
+        # Who got the traffic back, if that is not who had it before.
+        self.back: Sequence[Member] = ()
         # Whether nobody is left who could serve instead of the new ones.
         self.alone = False
         # Whether it is noted already that the route is to be restored once a holder runs again.
@@ -186,21 +190,39 @@ class Deploy:
         return [*(member.id for member in self.planned.intent.stay), *self.coming_ids()]
 
     def _as_before(self) -> str:
-        """Say what goes on as before, for a failure."""
-        if self.alone or self.planned.intent.back:
+        """Say who is live after a failure, and who is the candidate."""
+        if self.alone or (self.planned.intent.back and not self.back):
             return ""
-        said = []
-        for one in live(self.before):
+        said, urls = [], []
+        for one in self.back or live(self.before):
             url = one.url
             # An engine that was restarted meanwhile has given it another port.
             with suppress(DeliveryError):
                 url = self.observer.url_of(self.engine.inspect(one.id, one.name)) or url
-            if one.running:
+            if one.running or self.back:
                 said.append(f"{one.name} at {url}" if url else one.name)
+                urls += [url] if url else []
+        if said and (self.kept or self._lead_elsewhere(urls)):
+            return f"Runs, maybe without traffic: {enumerate_words(said)}"
         if not said:
-            return f"nothing of {self.wanted.name} is live, as before"
-        how = "runs, maybe without traffic" if self.kept else "live as before"
-        return f"{how}: {enumerate_words(said)}"
+            text = f"Nothing of {self.wanted.name} is live, as before."
+            return "" if self.kept else WholeState(text)
+        text = f"{'Live again' if self.back else 'Live as before'}: {enumerate_words(said)}."
+        tried = self.observer.routing.candidate() if self.observer.routing else None
+        if tried is not None and self.before.candidate is not None:
+            text += f" The candidate has {tried.weight} % of the clients."
+        return WholeState(text)
+
+    def _lead_elsewhere(self, urls: Sequence[str]) -> bool:
+        """Tell whether the traffic, once it was switched, is not known to have come back."""
+        routing = self.observer.routing
+        if not self.routed or routing is None or not self.before.route:
+            return False
+        try:
+            now = routing.own(routing.look())
+        except DeliveryError:
+            return True
+        return not any(same_address(url, one) for url in urls for one in now)
 
 
 def _shown(states: Any) -> str:

@@ -61,8 +61,7 @@ def route(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
     routing.watch = partial(look_again, deploy)
     if not deploy.restores_route:
         # Undone last of what belongs to the switch, so that the candidates end empty-handed.
-        last = partial(routing.drain, staging.LAST_REQUESTS)
-        on_undo(last, "its last requests were waited for")
+        on_undo(partial(staging.wait_for_last, routing))
     staging.again(deploy, urls, on_undo)
     back = partial(_former_addresses, deploy)
     routing.switch(urls, _forget if deploy.restores_route else on_undo, back=back)
@@ -148,6 +147,7 @@ def to_proved(deploy: Deploy) -> str:
     for member in intent.unsafe:
         with suppress(Missing):
             deploy.engine.stop_and_keep(member.id, deploy.stop_timeout, member.name)
+    deploy.back = intent.back
     return f"{enumerate_words(member.name for member in intent.back)} serves again"
 
 
@@ -166,6 +166,7 @@ def approve(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
     """Take the mark off the names of those that were watched to the end."""
     for name, container in deploy.made.items():
         deploy.engine.rename(container, name)
+        deploy.renamed.add(name)
     for member in deploy.planned.intent.stay:
         if member.unproved:
             on_undo(partial(deploy.engine.rename, member.id, member.name))

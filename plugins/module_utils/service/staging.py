@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..change import OnUndo, Step
 from ..engine.errors import EngineError, Missing
 from ..routers.base import Candidate
+from ..routers.routing import Routing
 from . import canary
 from . import plan as steps
 from .bring_up import addresses
@@ -54,9 +55,15 @@ def stage(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
     lowered = having is not None and weight < having.weight
     urls = list(having.urls) if having is not None and lowered else addresses(deploy)
     deploy.routed = True
-    on_undo(partial(routing.drain, LAST_REQUESTS), "its last requests were waited for")
+    on_undo(partial(wait_for_last, routing))
     routing.stage(urls, weight, on_undo, verify=not lowered)
     deploy.candidate = Candidate(tuple(urls), weight)
+
+
+def wait_for_last(routing: Routing) -> str:
+    """Let what is rolled back answer its last requests; an undo that says nothing of the state."""
+    routing.drain(LAST_REQUESTS)
+    return ""
 
 
 def unstage(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
@@ -79,9 +86,9 @@ def again(deploy: Deploy, promoted: Sequence[str], on_undo: OnUndo) -> None:
 def _restage(deploy: Deploy, candidate: Candidate) -> str:
     if not all(_runs_on(deploy, member) for member in trying(deploy.before)):
         # A router would wait in vain for it to be healthy.
-        return "the candidate has ended, and is not staged any more"
+        return "The candidate has ended, and is not staged any more"
     deploy.routing.restage(candidate)
-    return f"the candidate is staged again, with {candidate.weight} % of the clients"
+    return f"The candidate is staged again, with {candidate.weight} % of the clients"
 
 
 def _runs_on(deploy: Deploy, member: Member) -> bool:

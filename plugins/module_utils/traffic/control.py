@@ -107,7 +107,7 @@ class ProbeChange:
                         next_step="Give each probe a folder of its own.",
                     )
                 self.folder.clear()
-                on_undo(lambda: end(observe(self.folder)), "the traffic probe is stopped")
+                on_undo(lambda: end(observe(self.folder)), "The traffic probe is stopped")
                 with uninterrupted():
                     start(self.folder, self.settings, uuid.uuid4().hex[:12])
 

@@ -18,6 +18,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.change import (
     OnUndo,
     Outcome,
     Step,
+    WholeState,
     after,
     run,
     undoing,
@@ -159,15 +160,36 @@ def test_what_was_done_is_undone_in_reverse_at_whatever_step_it_fails(
     undone = [entry for entry in change.log if entry.startswith("undo")]
     assert undone == [f"undo {number}" for number in reversed(range(begun))]
     assert ("verify" in change.log) == (failed == steps)
-    expected = "; ".join(f"{number} is undone" for number in reversed(range(begun)))
-    assert error.state == (f"{expected}." if begun else "Not completed: do 0.")
+    expected = " ".join(f"{number} is undone." for number in reversed(range(begun)))
+    assert error.state == (expected if begun else "Not completed: do 0.")
 
 
 def test_a_step_without_words_is_named_by_its_summary() -> None:
     change = Recorder(2, verify=failing(DeliveryError("it broke", next_step="Try again.")))
     change.state = False
     assert str(run_failing(change)) == (
-        "it broke. Rolled back: do 1; rolled back: do 0. Try again."
+        "it broke. Rolled back: do 1. Rolled back: do 0. Try again."
+    )
+
+
+def test_names_stay_as_they_are_and_what_says_the_whole_state_stands_alone() -> None:
+    def failed(*said: str) -> str:
+        change = Recorder(1, verify=failing(DeliveryError("it broke", next_step="Try again.")))
+
+        def apply(step: Step, on_undo: OnUndo) -> None:
+            for text in said:
+                on_undo(lambda text=text: text)
+
+        change.apply = apply  # type: ignore[method-assign]
+        return str(run_failing(change))
+
+    names = ("The lock is given back", "api goes to http://a", "shop is registered nowhere")
+    assert failed(*names) == (
+        "it broke. shop is registered nowhere. api goes to http://a. The lock is given back. "
+        "Try again."
+    )
+    assert failed(WholeState("Live as before: v1."), *names) == (
+        "it broke. Live as before: v1. Try again."
     )
 
 
@@ -181,7 +203,7 @@ def test_an_undo_that_fails_does_not_keep_the_others_from_running() -> None:
     error = run_failing(change)
     assert change.done[-3:] == ["undo 2", "undo 1", "undo 0"]
     assert str(error) == (
-        "it broke. Users may have noticed. 2 is undone; 0 is undone. "
+        "it broke. Users may have noticed. 2 is undone. 0 is undone. "
         "Could not be rolled back: do 1 (the server is gone). It stays locked. Unlock it. "
         "Then run this again."
     )
@@ -235,7 +257,7 @@ def test_whatever_an_undo_raises_the_others_run_and_it_is_reported(
     change = Recorder(verify=failing(DeliveryError("it broke")), undo_1=failing(other))
     error = run_failing(change)
     assert change.done[-3:] == ["undo 2", "undo 1", "undo 0"]
-    assert error.state == (f"2 is undone; 0 is undone. Could not be rolled back: do 1 ({message}).")
+    assert error.state == (f"2 is undone. 0 is undone. Could not be rolled back: do 1 ({message}).")
 
 
 @pytest.mark.parametrize("move", ["observe", "plan", "describe"])
@@ -337,7 +359,7 @@ def test_no_signal_breaks_an_undo_off(first: Act) -> None:
         undo_2=signalling(signal.SIGTERM),
         undo_1=signalling(signal.SIGINT),
     )
-    assert run_failing(change).state == "2 is undone; 1 is undone; 0 is undone."
+    assert run_failing(change).state == "2 is undone. 1 is undone. 0 is undone."
 
 
 def test_a_signal_in_a_guarded_step_waits_until_its_undo_is_noted() -> None:

@@ -99,7 +99,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing(
     assert raised.value.message == (
         f"cannot write the archive for {tmp_path}/archive or read it back: No space left on device"
     )
-    assert raised.value.state == "No partial file is left; the lock is given back."
+    assert raised.value.state == "No partial file is left. The lock is given back."
     assert list(tmp_path.iterdir()) == []
     assert server.seen[-1].method == "DELETE"
 

@@ -166,9 +166,9 @@ def test_a_proof_that_fails_sends_the_traffic_back_before_any_lock_is_given_back
     assert last.count("router in_flight") > 1
     world.pass_time(100)
     assert world.lost == []
-    assert failed.text.startswith("the candidate is broken. Portal goes to http://live.test; ")
-    assert "the candidate's lock is given back" in failed.text
-    assert "the live portal's lock is given back" in failed.text
+    assert failed.text.startswith("the candidate is broken. portal goes to http://live.test. ")
+    assert "The candidate's lock is given back" in failed.text
+    assert "The live portal's lock is given back" in failed.text
     assert "Could not be rolled back" not in failed.text
 
 

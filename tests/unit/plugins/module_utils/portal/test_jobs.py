@@ -109,7 +109,7 @@ def test_a_lock_that_was_taken_is_given_back_on_undo_and_only_once() -> None:
     undos = Undos()
     lock = take_lock(client, Patience(), FakeDeadline(60), undos)
     [(undo, stands)] = undos.noted
-    assert stands == "the lock is given back"
+    assert stands == "The lock is given back"
     undo()
     undo()
     assert client.calls == ["begin_export", "cancel_export"]
@@ -125,7 +125,7 @@ def test_a_signal_while_a_lock_is_taken_waits_until_its_undo_is_noted() -> None:
     undos = Undos()
     with signals_as_errors(), pytest.raises(Interrupted):
         take_lock(Signalled(), Patience(), FakeDeadline(60), undos)
-    assert [stands for _undo, stands in undos.noted] == ["the lock is given back"]
+    assert [stands for _undo, stands in undos.noted] == ["The lock is given back"]
 
 
 def test_a_lock_time_that_no_clock_has_starts_nothing() -> None:

@@ -131,7 +131,7 @@ def test_a_failed_proof_puts_back_what_was_there(before: str | None) -> None:
     with pytest.raises(Unproved) as caught:
         run(change(router, GREEN, proof=False))
     assert router.url == before
-    stands = f"Demo goes to {BLUE}." if before else "Demo is registered nowhere."
+    stands = f"demo goes to {BLUE}." if before else "demo is registered nowhere."
     assert stands in str(caught.value)
 
 

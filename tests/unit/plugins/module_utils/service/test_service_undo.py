@@ -136,9 +136,9 @@ def test_what_has_the_traffic_is_left_if_the_router_cannot_be_told() -> None:
     (v2,) = world.serving()
     assert world.engine.running() == sorted([v1, v2])
     name = v2.removesuffix(".candidate")
-    assert f"{name} was left running, since the router may still lead to it" in failed.state
-    assert f"runs, maybe without traffic: {v1}" in failed.state
-    assert "live as before" not in failed.state
+    assert f"{v2} was left running, since the router may still lead to it" in failed.state
+    assert f"Runs, maybe without traffic: {v1}" in failed.state
+    assert "Live as before" not in failed.state
     # The next run goes on from there.
     world.router.away = False
     world.run("v2")
@@ -172,7 +172,33 @@ def test_the_route_goes_back_to_where_the_former_one_is_now() -> None:
     failed = world.fail("v2", soak=3.0)
     assert failed.kind == "container"
     assert world.serving() == world.engine.running() == [v1]
-    assert f"live as before: {v1} at {world.router.urls[0]}" in failed.state
+    assert failed.state == f"Live as before: {v1} at {world.router.urls[0]}."
+
+
+def test_a_failure_that_was_rolled_back_says_once_who_is_live() -> None:
+    world = World()
+    failed = world.fail("v1", interrupted=True)
+    assert str(failed) == "interrupted by SIGTERM. Nothing of demo is live, as before."
+    v1 = only(world.run("v1").made)
+    failed = world.fail("v2", interrupted=True)
+    assert world.serving() == world.engine.running() == [v1]
+    assert failed.result()["msg"] == (
+        f"interrupted by SIGTERM. Live as before: {v1} at {world.router.urls[0]}. Run this again."
+    )
+
+
+def test_who_lost_the_traffic_to_somebody_else_is_not_called_live() -> None:
+    world = World()
+    v1 = only(world.run("v1").made)
+
+    def other() -> None:
+        world.router.urls = ("http://127.0.0.1:1",)
+
+    world.router.on_look = Once(world, v1, other, looks=3)
+    failed = world.fail("v2", soak=3.0)
+    assert "somebody else changed it: demo goes to http://127.0.0.1:1" in failed.state
+    assert f"Runs, maybe without traffic: {v1}" in failed.state
+    assert "Live" not in failed.state
 
 
 def test_the_route_goes_back_at_once_if_only_the_engine_is_away(
@@ -238,7 +264,7 @@ def test_a_new_one_is_left_if_the_former_one_was_removed() -> None:
     (v2,) = world.engine.running()
     name = v2.removesuffix(".candidate")
     assert f"{v1} was removed by somebody" in failed.state
-    assert f"{name} was left running, since nobody is left who could serve" in failed.state
-    assert "live as before" not in failed.state
+    assert f"{v2} was left running, since nobody is left who could serve" in failed.state
+    assert "Live as before" not in failed.state
     world.run("v2")
     assert world.engine.running() == [name]
