@@ -137,8 +137,13 @@ def engine_errors(doing: str, *, away: bool = False) -> Iterator[None]:
 
 
 def reason(error: APIError) -> str:
-    """Return the engine's own words without the address of the call."""
-    return str(error.explanation or error).strip()
+    """Return the engine's own words, once, without the address of the call."""
+    text = str(error.explanation or error).strip()
+    half = len(text) // 2 - 1
+    first, rest = text[:half], text[half:]
+    # Such as "no such image: demo:1: No such image: demo:1".
+    said_twice = half > 0 and rest.casefold() == f": {first}".casefold()
+    return rest.removeprefix(": ") if said_twice else text
 
 
 def innermost(error: BaseException) -> str:

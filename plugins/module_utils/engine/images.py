@@ -14,7 +14,7 @@ from typing import Any
 
 from ..deadline import Deadline, Pace, wait_for
 from ..errors import DeliveryError, TimeoutExceeded
-from .errors import EngineError, Missing, engine_errors, meaning, refusals
+from .errors import EngineError, Missing, Refused, engine_errors, meaning, refusals
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # The engine's own words for a reference; it is strict, so this need not be.
@@ -67,12 +67,14 @@ class Images:
     :param auth: user name and password of the registry; None for what the docker configuration of
         this host has.
     :param local: whether images are those that the engine has, with no registry asked.
+    :param engine: the engine's address, for messages.
     """
 
     # The SDK's types do not cover the calls for images.
     client: Any
     auth: Mapping[str, str] | None = None
     local: bool = False
+    engine: str = ""
 
     def resolve(self, reference: Reference) -> str:
         """Return the digest that *reference* means now; asks the registry where it must.
@@ -80,8 +82,7 @@ class Images:
         :raises DeliveryError: there is no such image, or the registry cannot be asked.
         """
         if self.local:
-            with refusals(f"find the image {reference.name} on the engine"):
-                return str(self.client.api.inspect_image(reference.name)["Id"])
+            return self._resolve_here(reference)
         if reference.digest:
             return reference.digest
         with refusals(f"ask the registry for {reference.name}"):
@@ -91,6 +92,20 @@ class Images:
         if not DIGEST.fullmatch(digest):
             raise EngineError(f"the registry named no digest for {reference.name}")
         return digest
+
+    def _resolve_here(self, reference: Reference) -> str:
+        try:
+            with engine_errors(f"look for the image {reference.name}"):
+                return str(self.client.api.inspect_image(reference.name)["Id"])
+        except Missing as error:
+            engine = f"the engine {self.engine}" if self.engine else "the engine"
+            raise Refused(
+                f"the image {reference.name} is not on {engine}",
+                "image_missing",
+                "Pull or build it there, or set pull to missing."
+                if reference.repository
+                else "Pull or build it there.",
+            ) from error.__cause__
 
     def name(self, reference: Reference, digest: str) -> str:
         """Return the name by which the engine runs the image."""

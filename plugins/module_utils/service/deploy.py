@@ -18,12 +18,13 @@ from ..change import OnUndo, Step, WholeState
 from ..engine.health import ContainerFailed
 from ..engine.inspect import Container
 from ..errors import DeliveryError, Interrupted, enumerate_words
-from ..routers.base import Candidate, same_address
+from ..routers.base import Candidate, Route, same_address
+from ..routers.plan import where
 from ..routers.routing import Routing
 from . import bring_up, canary, go_live, replace, staging, testing
 from . import plan as steps
 from .containers import Engine
-from .model import UNPROVED, Member, Observed, Wanted, live
+from .model import UNPROVED, Member, Observed, Wanted, live, url_at
 from .observe import Observer
 from .plan import Intent, Plan
 
@@ -154,8 +155,8 @@ class Deploy:
         return Observed(now, self.route, self.before.release, candidate=self.candidate)
 
     def describe(self, observed: Observed) -> str:
-        """Show the instances that run and what is kept."""
-        return _shown(
+        """Show the route, the instances that run and what is kept."""
+        return self._route_of(observed) + _shown(
             (one.name.removesuffix(UNPROVED), one.status + staging.share(observed, one))
             for one in observed.members
             if not one.helps
@@ -177,7 +178,28 @@ class Deploy:
             if m not in gone and not m.helps
         }
         shown = {**rest, **coming}.items()
-        return _shown((name.removesuffix(UNPROVED), status) for name, status in shown)
+        return self._expected_route(observed) + _shown(
+            (name.removesuffix(UNPROVED), status) for name, status in shown
+        )
+
+    def _route_of(self, observed: Observed) -> str:
+        if observed.route is None:
+            return ""
+        return f"{where(Route(self.wanted.route, observed.route))}\n"
+
+    def _expected_route(self, observed: Observed) -> str:
+        intent, port = self.planned.intent, self.wanted.fixed_port
+        actions = {step.action for step in self.planned.steps}
+        if steps.UNROUTE in actions:
+            return self._route_of(changed(observed, route=()))
+        if steps.ROUTE not in actions:
+            return self._route_of(observed)
+        urls = [one.url for one in intent.stay if one.url]
+        for name in (*(one.name for one in intent.start), *intent.create):
+            # The engine picks a port when it starts a container.
+            unknown = f"{name.removesuffix(UNPROVED)} (port not known yet)"
+            urls.append(url_at(self.wanted.address, port) if port else unknown)
+        return self._route_of(changed(observed, route=tuple(urls)))
 
     # What the steps share.
 

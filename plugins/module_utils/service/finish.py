@@ -79,6 +79,7 @@ def deliver(
     :raises DeliveryError: the deploy failed and was taken back; or it stands, and what was to be
         retired is left over, as the error says.
     """
+    deploy.observer.check_mode = check_mode
     try:
         outcome = run(deploy, check_mode=check_mode)
     except DeliveryError as error:

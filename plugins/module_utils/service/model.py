@@ -49,6 +49,8 @@ REHEARSAL = "rehearsal"
 SPARE = "spare"
 
 UNPROVED = ".candidate"
+# Stands for the digest of a configuration in check mode, if the service has no salt yet.
+UNKNOWN = "????????"
 
 # What a run is to come to. The last four need a router that can have a candidate.
 PRESENT = "present"
@@ -140,7 +142,7 @@ class Wanted:
 class Release:
     """One version of a service: an image and a configuration.
 
-    :param config: the configuration's digest by *salt*.
+    :param config: the configuration's digest by *salt*; empty if no salt was made yet.
     """
 
     digest: str
@@ -153,18 +155,24 @@ class Release:
 
         Two engines have different names for the same release.
         """
-        return f"{self.digest.removeprefix('sha256:')[:12]}-{self.config[:8]}"
+        return f"{self.digest.removeprefix('sha256:')[:12]}-{self.config[:8] or UNKNOWN}"
 
 
-def find_release(containers: Sequence[Container], digest: str, shape: Shape) -> Release:
+def find_release(
+    containers: Sequence[Container], digest: str, shape: Shape, *, make: bool = True
+) -> Release:
     """Return the release of an image and a shape, by the salt that its service has already.
 
     :param containers: all of the service, so that the release is found again from any controller.
+    :param make: whether a service without a salt gets one; without it, its release has a name
+        that shows what is not known yet.
     """
     newest = sorted(containers, key=lambda one: one.created, reverse=True)
     salts = dict.fromkeys(one.labels[SALT] for one in newest if one.labels.get(SALT))
     found = [Release(digest, shape.digest(salt), salt) for salt in salts]
     known = {one.labels.get(RELEASE) for one in containers}
+    if not found and not make:
+        return Release(digest, "")
     fresh = secrets.token_hex(16)
     first = found[0] if found else Release(digest, shape.digest(fresh), fresh)
     return next((one for one in found if one.id in known), first)

@@ -72,6 +72,7 @@ class Observer:
     digest: str = ""
     tests_digest: str = ""
     release: Release | None = None
+    check_mode: bool = False
     # The addresses of the candidate, where it has to be well.
     tried: tuple[str, ...] = ()
 
@@ -117,7 +118,9 @@ class Observer:
         """Return the containers of the service; those of the wanted release have been asked."""
         containers = self.engine.of_service(self.wanted.name)
         if self.release is None and self.digest and self.wanted.shape is not None:
-            self.release = find_release(containers, self.digest, self.wanted.shape)
+            self.release = find_release(
+                containers, self.digest, self.wanted.shape, make=not self.check_mode
+            )
         return [member_of(one, self.wanted, self._ill(one)) for one in containers]
 
     def _ill(self, container: Container) -> bool:

@@ -146,7 +146,7 @@ def deploy_of(params: Mapping[str, Any]) -> Deploy:
             "password": params["registry_password"],
         }
     client = connect(connection)
-    images = Images(client, auth, local=params["pull"] == "never")
+    images = Images(client, auth, local=params["pull"] == "never", engine=connection.host)
     observer = Observer(wanted, Engine(client), images, image, tests_image, routing)
     return Deploy(
         wanted,

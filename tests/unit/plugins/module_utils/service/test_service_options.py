@@ -6,15 +6,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from docker.errors import APIError, ImageNotFound
 
 from ansible_collections.immutable.delivery.plugins.module_utils.engine.errors import (
     EngineError,
     meaning,
+    reason,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.engine.images import Reference
+from ansible_collections.immutable.delivery.plugins.module_utils.engine.images import (
+    Images,
+    Reference,
+)
 from ansible_collections.immutable.delivery.plugins.module_utils.engine.inspect import Container
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import (
     BadOption,
@@ -184,6 +190,38 @@ def test_what_an_engine_means(text: str, kind: str) -> None:
     found = meaning(EngineError(f"could not do it: {text}"))
     assert found.kind == kind
     assert text in found.message
+
+
+def test_an_image_that_the_engine_lacks_and_nobody_may_pull() -> None:
+    def inspect_image(name: str) -> None:
+        raise ImageNotFound("404", explanation=f"no such image: {name}: No such image: {name}")
+
+    client = SimpleNamespace(api=SimpleNamespace(inspect_image=inspect_image))
+    images = Images(client, local=True, engine="tcp://prod:2376")
+    with pytest.raises(EngineError) as caught:
+        images.resolve(Reference.of("shop:2"))
+    assert caught.value.result()["msg"] == (
+        "the image shop:2 is not on the engine tcp://prod:2376. Nothing was changed. "
+        "Pull or build it there, or set pull to missing."
+    )
+    assert caught.value.kind == "image_missing"
+    with pytest.raises(EngineError) as caught:
+        images.resolve(Reference.of(f"sha256:{'0' * 64}"))
+    # No registry has that.
+    assert caught.value.next_step == "Pull or build it there."
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("no such image: demo:1: No such image: demo:1", "No such image: demo:1"),
+        ("no such image: demo:1", "no such image: demo:1"),
+        ("port is taken", "port is taken"),
+        (": ", ":"),
+    ],
+)
+def test_what_an_engine_says_twice_is_told_once(said: str, told: str) -> None:
+    assert reason(APIError("409", explanation=said)) == told
 
 
 HAPROXY = {"router": "haproxy", "api_url": "http://127.0.0.1"}

@@ -124,6 +124,33 @@ def test_the_former_one_is_removed_once_the_new_one_is_live() -> None:
     assert v1 != v2 and world.engine.running() == [v2]
 
 
+def test_the_diff_has_the_route_and_no_name_that_is_not_known_yet() -> None:
+    world = World()
+
+    def predict(version: str) -> dict[str, str]:
+        done = deliver(world.deploy(version), check_mode=True, drain_timeout=1.0)
+        return done.outcome.diff
+
+    first = "demo-demo:1-????????-1"
+    assert predict("v1") == {
+        "before": "demo is registered nowhere\n",
+        "after": f"demo goes to {first} (port not known yet)\n{first}: running\n",
+    }
+    assert not world.engine.found
+    made = deliver(world.deploy("v1"), check_mode=False, drain_timeout=1.0)
+    v1, url = only(made.deploy.made), only(world.router.urls)
+    assert made.outcome.diff["after"] == f"demo goes to {url}\n{v1}: running\n"
+    # From now on both have the same name for what comes next.
+    foreseen = predict("v2")
+    v2 = only(world.run("v2").made)
+    assert foreseen == {
+        "before": f"demo goes to {url}\n{v1}: running\n",
+        "after": f"demo goes to {v2} (port not known yet)\n"
+        + "".join(sorted([f"{v1}: exited\n", f"{v2}: running\n"])),
+    }
+    assert predict("v2")["after"].startswith(f"demo goes to {only(world.router.urls)}\n")
+
+
 def test_what_has_the_traffic_is_left_if_the_router_cannot_be_told() -> None:
     world = World()
     v1 = only(world.run("v1").made)
