@@ -126,7 +126,7 @@ def test_what_was_killed_in_its_soak_and_crashes_loses_the_traffic(
     failed = service.fail(coming, environment={"CRASH": "start"}, soak=LONG)
     assert failed["kind"] == "container" and "exit code 3" in failed["msg"]
     (name,) = names(service, "v1")
-    assert f"{name} serves again" in failed["state"]
+    assert failed["state"].startswith(f"Live again: {name} at http://")
     assert service.version() == "v1" and service.found()["v1"] == LIVE
 
 

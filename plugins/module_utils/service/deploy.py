@@ -230,9 +230,10 @@ class Deploy:
             text = f"Nothing of {self.wanted.name} is live, as before."
             return "" if self.kept else WholeState(text)
         text = f"{'Live again' if self.back else 'Live as before'}: {enumerate_words(said)}."
-        tried = self.observer.routing.candidate() if self.observer.routing else None
-        if tried is not None and self.before.candidate is not None:
-            text += f" The candidate has {tried.weight} % of the clients."
+        if self.before.candidate is not None:
+            tried = self.observer.routing.candidate() if self.observer.routing else None
+            has = f"has {tried.weight} % of the clients" if tried else "is not staged any more"
+            text += f" The candidate {has}."
         return WholeState(text)
 
     def _lead_elsewhere(self, urls: Sequence[str]) -> bool:
