@@ -15,6 +15,9 @@ description:
     be kept.
   - If anything fails until the end of the soak, all of it is rolled back. The live version serves,
     the new containers are removed, and the error has their last log lines.
+  - A failed deploy has gone back already. Do not run O(state=rolled_back) in a C(rescue) after a
+    failed V(present), V(staged) or V(promoted). It goes back from what is live then, to a release
+    before that.
   - Who is live is asked of the router, and who belongs to the service is read from labels. No file
     is kept, so a run that was killed is completed or cleared away by the next one. A container's
     name ends with C(.candidate) until it was watched to the end of the soak.
@@ -30,6 +33,8 @@ requirements:
 notes:
   - In check mode the registry is asked which digest a tag means, and the instances for their
     health. Nothing is pulled, made or switched.
+  - Before the first deploy to an engine a container's name is not known yet. In check mode, the
+    part of it that is missing is shown as C(????????).
   - The engine gives a container another port when it starts it again, as it does after a crash,
     where it picks ports. Running this again lets the router know.
   - Values of O(environment) and O(test_environment) are hidden in results and logs. A short word or
@@ -86,7 +91,8 @@ options:
         even if the candidate is unhealthy. V(promoted) gives it everything.
       - V(rolled_back) takes the candidate away. If there is none, the release that was proved last
         before the live one is started again and gets the traffic, also if the live one crashes.
-        What is taken away is stopped, and kept until the next deploy.
+        What is taken away is stopped, and kept until the next deploy. It is for a release that
+        turns out to be bad after its deploy has succeeded.
       - The last four need a router that can have a candidate, V(haproxy), V(nginx), V(etcd) or
         V(consul). The last three need neither O(image) nor a registry. Where O(digest) or an image
         by digest is given, V(canary) and V(promoted) refuse a candidate of another one.
@@ -319,7 +325,8 @@ release:
   type: dict
   contains:
     id:
-      description: Its name, made of the two hashes.
+      description: Its name, made of the two hashes. In check mode, C(????????) stands for the second
+        if it is not known yet.
       type: str
     digest:
       description: The image's digest.
@@ -329,7 +336,7 @@ release:
         - A keyed hash of the containers' configuration. The key is a label of the containers, so
           that a short secret cannot be guessed from what is shown. The hash, and with it C(id),
           stays the same as long as the engine has a container of the service; another engine has
-          another one.
+          another one. It is empty in check mode, if no container of the service is there yet.
       type: str
     image:
       description: The image by its digest.

@@ -8,8 +8,32 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support.lab import lab_at
-from tests.support.shipped import Shipped
+from tests.support.shipped import CHECKOUT, Shipped
+
+
+@pytest.mark.parametrize("place", ["checkout", "tarball"])
+def test_a_playbook_without_hosts_fails_and_says_what_to_write(
+    tarball: Shipped, place: str, tmp_path: Path
+) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text("web: {hosts: {one: {ansible_connection: local}}}\n")
+    shipped = CHECKOUT if place == "checkout" else tarball
+    given = ["--inventory", str(inventory)]
+    failed = shipped.play("playbooks/service.yml", args=given)
+    assert failed.rc != 0
+    assert failed.failures[-1].msg == (
+        "No host in the inventory matches prod. Nothing was changed. Add the group to your "
+        "inventory, such as 'prod: {hosts: {NAME: {}}}' in inventories/production/hosts.yml, and "
+        "name that with -i inventories/production, or name another group with "
+        "-e service_hosts=GROUP."
+    )
+    # Of several groups one is enough, whichever is imported.
+    failed = shipped.play("deploy.yml", args=given)
+    assert "No host in the inventory matches portal or cd or prod. " in failed.failures[-1].msg
+    assert failed.failures[-1].task == "Look for a host"
 
 
 def test_the_embedded_lab_from_the_installed_collection(tarball: Shipped, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL, DOCKER = "tests/integration_local", "tests/integration_docker"
@@ -144,6 +145,17 @@ def test_it_is_run_where_this_says(name: str) -> None:
     places = RUN[name] if name in RUN else (ON_MACHINES[name],)
     missing = [(file, by) for file, by in places if by not in (ROOT / file).read_text()]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", [*RUN, *ON_MACHINES])
+def test_it_fails_if_the_inventory_lacks_its_hosts(name: str) -> None:
+    text = (ROOT / "playbooks" / f"{name}.yml").read_text()
+    plays = yaml.safe_load(text)
+    hosts = {play["hosts"] for play in plays if "hosts" in play} - {"localhost"}
+    first = plays[0]
+    if hosts:
+        assert first["ansible.builtin.import_playbook"] == "imported/require_hosts.yml"
+        assert set(first["vars"]["require_hosts"]) == hosts
 
 
 def test_pages_start_playbooks_with_inventories_that_exist() -> None:
