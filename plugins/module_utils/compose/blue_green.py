@@ -216,6 +216,8 @@ class BlueGreenChange:
         self._check_unchanged()
         ones = [one for one in self._target() if one.service == service]
         urls = self.routing.urls(service, [one.container for one in ones])
+        routing = self.routing.of(service)
+        routing.watch = self._check_unchanged
         # Noted first, so undone last: requests that went to the candidate are answered before it
         # is removed.
         on_undo(
@@ -223,7 +225,7 @@ class BlueGreenChange:
         )
         self.switched.add(service)
         try:
-            self.routing.of(service).switch(urls, on_undo)
+            routing.switch(urls, on_undo)
         except Interrupted:
             raise
         except DeliveryError:

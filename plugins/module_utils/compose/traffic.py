@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..change import OnUndo
@@ -76,14 +77,16 @@ class Traffic:
         routing = self.routing
         if routing is None or name not in self.routed:
             return
-        urls = routing.urls(name, [self._seen(one) for one in ids])
-        self.written.add(name)
+        one_route = routing.of(name)
+        one_route.watch = partial(check_unchanged, self.client, known)
         try:
-            routing.of(name).switch(urls, _not_noted if self.former.get(name) else on_undo)
+            urls = routing.urls(name, [self._seen(one) for one in ids])
+            self.written.add(name)
+            one_route.switch(urls, _not_noted if self.former.get(name) else on_undo)
         except Interrupted:
             raise
         except DeliveryError:
-            # One that has exited meanwhile explains more than what the router says of it.
+            # One that has exited meanwhile has no port, and explains more than the router.
             check_unchanged(self.client, known)
             raise
 

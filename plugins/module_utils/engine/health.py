@@ -144,7 +144,8 @@ def _shortcoming(
             return ""
         raise _failed(client, seen, _restarted(client, seen), secrets)
     if seen.health == "unhealthy":
-        raise _failed(client, seen, "is unhealthy", secrets)
+        restarted = f"; it {_restarted(client, seen)}" if seen.restarts else ""
+        raise _failed(client, seen, f"is unhealthy{restarted}", secrets)
     if seen.restarts >= MOST_RESTARTS:
         raise _failed(client, seen, _restarted(client, seen), secrets)
     if ends:

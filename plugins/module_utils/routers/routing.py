@@ -87,6 +87,7 @@ class Routing:
         # What the router was last told, whether or not it confirmed that.
         self._told: tuple[str, ...] | None = None
         self._candidates: Trial | None = None
+        self._back_until: Deadline | None = None
 
     # Reading
 
@@ -311,10 +312,12 @@ class Routing:
 
         Returns where the traffic goes then. A router that is restarted meanwhile is waited for.
         """
+        # One time for all undos: a router that is down for good is waited for once.
+        self._back_until = self._back_until or Deadline(BACK_SECONDS)
         now = outlast(
             partial(self._write_back, self.own(before), back),
             AWAY,
-            deadline=Deadline(BACK_SECONDS),
+            deadline=self._back_until,
             pace=BACK_PACE,
         )
         if self.own(now) and self.serves is not None:

@@ -66,7 +66,7 @@ class Change:
         return [Step("step", "do it")]
 
     def apply(self, step: Step, on_undo: OnUndo) -> None:
-        on_undo(lambda: None, "it was undone")
+        on_undo(lambda: None, "It was undone")
         if self.failure is not None:
             raise self.failure
 

@@ -12,6 +12,9 @@ import pytest
 
 from ansible_collections.immutable.delivery.plugins.module_utils.http import Unreachable
 from ansible_collections.immutable.delivery.plugins.module_utils.probe import Unhealthy
+from ansible_collections.immutable.delivery.plugins.module_utils.routers import (
+    routing as routing_module,
+)
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.base import (
     Overtaken,
     Route,
@@ -223,7 +226,8 @@ def test_an_undo_that_failed_does_not_keep_an_earlier_one_from_going_back() -> N
     assert table.urls == (OLD,)
 
 
-def test_an_undo_waits_for_a_router_that_is_restarted() -> None:
+def test_an_undo_waits_for_a_router_that_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing_module, "BACK_SECONDS", 20.0)
     table, undo = Table((OLD,)), Undos()
     observed(table).switch([NEW], undo)
 
