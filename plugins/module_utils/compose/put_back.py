@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ..engine.errors import Missing
-from ..engine.health import check_unchanged
+from ..engine.health import check_unchanged, grace_after
 from ..engine.inspect import Container
 from ..engine.parallel import patiently, together
 from ..errors import DeliveryError, enumerate_words
@@ -161,7 +161,8 @@ class PutBack:
     def _stop(self, container_id: str) -> None:
         try:
             seen = self.containers.inspect(container_id)
-            self.containers.stop_and_keep(container_id, GRACE, seen.name)
+            grace = grace_after(seen, self.progress.healthy.get(container_id), GRACE)
+            self.containers.stop_and_keep(container_id, grace, seen.name)
         except Missing:
             return  # it does not run, then
 

@@ -29,6 +29,8 @@ LAST_ANSWER = 60.0
 STEADY = 1.0
 # One that waits for another by ending and being started again gets this many tries.
 MOST_RESTARTS = 3
+# Seconds that one gets to end which has failed before; at its start it may not hear a signal yet.
+BRIEF = 2
 
 
 class ContainerFailed(DeliveryError):
@@ -190,6 +192,18 @@ def check_unchanged(
         else:
             continue
         raise _failed(client, seen, what, secrets)
+
+
+def grace_after(seen: Container, healthy: Container | None, grace: int) -> int:
+    """Return the seconds that an undo gives a new container to end.
+
+    One that has ended by itself and was started again since has no requests to finish. Others wait
+    for its port.
+
+    :param healthy: as it was seen when it was found healthy, if it was.
+    """
+    failed = seen.restarts > 0 if healthy is None else seen.started != healthy.started
+    return min(grace, BRIEF) if failed else grace
 
 
 def soak(

@@ -15,6 +15,7 @@ from ..change import OnUndo, Step
 from ..deadline import Pace
 from ..engine.containers import NO_RESTART
 from ..engine.errors import Missing
+from ..engine.health import grace_after
 from ..engine.parallel import patiently
 from ..errors import DeliveryError, enumerate_words
 from .bring_up import wait
@@ -82,7 +83,7 @@ def put_back(deploy: Deploy, coming: str, asked: Sequence[Member]) -> None:
         raise Missing(f"{gone} was removed by somebody, and cannot be started again")
     asked = there
     with suppress(DeliveryError):
-        patiently(engine.stop, coming, grace)
+        patiently(_end, deploy, coming)
     for member in asked:
         patiently(engine.start_again, member.id, grace, member.name)
     # One that was failing before may be so again.
@@ -95,6 +96,12 @@ def put_back(deploy: Deploy, coming: str, asked: Sequence[Member]) -> None:
             patiently(engine.make_live, member.id)
         with suppress(DeliveryError):
             patiently(engine.set_restart, coming, NO_RESTART)
+
+
+def _end(deploy: Deploy, coming: str) -> None:
+    seen = deploy.engine.inspect(coming)
+    grace = grace_after(seen, deploy.healthy.get(coming), deploy.stop_timeout)
+    deploy.engine.stop(coming, grace, seen.name)
 
 
 def _exists(deploy: Deploy, member: Member) -> bool:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,3 +58,22 @@ def test_who_answers_wrong_is_named(wrong: str, message: str, log: str) -> None:
         health.soak(engine, engine.healthy, 5.0, ask=lambda: wrong)
     assert caught.value.message == message
     assert caught.value.log == [log]
+
+
+WEB = container_of(attributes(1))
+
+
+@pytest.mark.parametrize(
+    ("seen", "healthy", "grace"),
+    [
+        (replace(WEB, started=2), replace(WEB, started=2), 30),
+        (replace(WEB, started=3, restarts=1), replace(WEB, started=2), health.BRIEF),
+        # It may still be at work on its data.
+        (replace(WEB, started=2), None, 30),
+        (replace(WEB, started=2, restarts=1), None, health.BRIEF),
+    ],
+)
+def test_one_that_failed_is_not_waited_for(
+    seen: Container, healthy: Container | None, grace: int
+) -> None:
+    assert health.grace_after(seen, healthy, 30) == grace
