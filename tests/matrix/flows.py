@@ -20,7 +20,6 @@ from tests.matrix.fronts import Front
 from tests.support.compose import CHECK, Stage
 from tests.support.engine import PROJECT, remove_all
 from tests.support.modules import RunningModule, start_module
-from tests.support.plays import ROOT
 from tests.support.router_daemon import free_port
 from tests.support.service import SERVICE_LABEL
 
@@ -155,7 +154,7 @@ class ServiceFlow(Flow):
             given["restart_policy"] = restart
         if environment.get("CRASH", "").startswith("test"):
             given |= {"test_image": self.image, "test_command": ASK}
-        return supported(self.module, given)
+        return given
 
 
 class FixedServiceFlow(ServiceFlow):
@@ -208,7 +207,7 @@ class ComposeFlow(Flow):
             **self.front.options,
             **more,
         }
-        return supported(self.module, stage.arguments(**given))
+        return stage.arguments(**given)
 
 
 class RecreateFlow(ComposeFlow):
@@ -245,8 +244,9 @@ class RegisterFlow(Flow):
             **self.front.options,
             **more,
         }
-        given.pop("restart", None)
-        return supported(self.module, given)
+        for name in ("restart", "soak"):
+            given.pop(name, None)
+        return given
 
     def _url(self, version: str, environment: Mapping[str, str]) -> str:
         """Have the version run; return its address."""
@@ -275,15 +275,3 @@ FLOWS: Mapping[str, type[Flow]] = {
     cells.BLUE_GREEN: BlueGreenFlow,
     kills.REGISTER: RegisterFlow,
 }
-
-
-def supported(module: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options; without `soak` as long as a module does not know it."""
-    text = (ROOT / "plugins" / "modules" / f"{module}.py").read_text()
-    texts = [text, *(one.read_text() for one in (ROOT / "plugins" / "doc_fragments").glob("*.py"))]
-    known = any("\n  soak:" in one for one in texts)
-    return {
-        name: value
-        for name, value in given.items()
-        if value is not None and (name != "soak" or known)
-    }
