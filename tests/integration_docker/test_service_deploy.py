@@ -152,7 +152,8 @@ def test_a_fixed_port_changes_hands_quickly(shop: Shop) -> None:
     # Without the rehearsal it is found out late, and the earlier version gets the port back.
     late = shop.deploy(name, shop.image("wrong", "wrong"), rehearse=False, **fixed, **checks)
     assert late.result["kind"] == "tests_failed", late.output
-    assert f"serves port {port} again" in late.result["state"]
+    state = late.result["state"]
+    assert state.startswith("Live as before: ") and state.endswith(f" at http://127.0.0.1:{port}.")
     assert requests.get(f"http://127.0.0.1:{port}/1", timeout=30).json()["version"] == "v2"
 
 
