@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,3 +136,47 @@ def test_a_front_gives_its_name_to_the_app_it_depends_on(stage: Stage, image: st
     assert app.name == name["container_name"]
     assert len(stage.serving()) == 2
     assert stage.redeploy()["steps"] == []
+
+
+def test_a_port_is_one_for_each_family_of_addresses(stage: Stage, image: str) -> None:
+    port = free_port()
+
+    def at(address: str, version: str) -> dict[str, Any]:
+        return actor(image, version, ports=[f"{address}:{port}:8080"])
+
+    stage.write({"four": at("0.0.0.0", "four"), "six": at("[::]", "six")})
+    stage.redeploy()
+    assert version_at(port) == "four"
+    assert len(stage.serving()) == 2
+    # The one that stays has IPv6, and that alone.
+    stage.write({"four": at("127.0.0.1", "next"), "six": at("[::]", "six")})
+    stage.redeploy()
+    assert version_at(port) == "next"
+    before = stage.state()
+    stage.write({"four": at("[::1]", "four"), "six": at("[::]", "six")})
+    assert f"[::1]:{port} of the host, which {stage.name}-six-1 has" in stage.refused()["msg"]
+    assert stage.state() == before
+
+
+@pytest.mark.parametrize("both", [True, False], ids=["both families", "IPv6 only"])
+def test_a_program_at_all_addresses_of_ipv6(stage: Stage, image: str, both: bool) -> None:
+    stage.write({"web": actor(image, "v1")})
+    stage.redeploy()
+    before = stage.state()
+    family = socket.AF_INET6
+    with socket.create_server(("::", 0), family=family, dualstack_ipv6=both) as server:
+        port = server.getsockname()[1]
+        stage.write({"web": published(image, "v2", port)})
+        if both:
+            assert "which another program has" in stage.refused()["msg"]
+            assert stage.state() == before
+        else:
+            stage.redeploy()
+            assert version_at(port) == "v2"
+            before = stage.state()
+        # Without an address, a container needs both families.
+        stage.write({"web": actor(image, "v3", ports=[f"{port}:8080"])})
+        began = time.time()
+        assert "which another program has" in stage.refused()["msg"]
+        assert stage.state() == before
+        assert not any("kill" in event or "die" in event for event in stage.events_since(began))

@@ -7,17 +7,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 
-EVERYWHERE = frozenset({"", "0.0.0.0", "::"})
+from ..routers.base import bracketed
+
+# All addresses of one family. The engine listens on "::" for IPv6 only, and on both for no address.
+ALL_IPV4 = "0.0.0.0"
+ALL_IPV6 = "::"
 
 
 @dataclass(frozen=True)
 class Port:
     """A port of the host, or a range of which any free one will do.
 
-    :param address: the host's address; a port at all addresses is taken at each of them.
+    :param address: the host's address, or all of a family; empty for all of both.
     """
 
     first: int
@@ -28,13 +34,22 @@ class Port:
     def __str__(self) -> str:
         number = str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
         number = f"{number}/{self.protocol}" if self.protocol != "tcp" else number
-        return f"port {number}" if self.address in EVERYWHERE else f"{self.address}:{number}"
+        return f"{bracketed(self.address)}:{number}" if self.address else f"port {number}"
 
     def overlaps(self, other: Port) -> bool:
         """Tell whether both cannot be had at once, or only as far as a range has others."""
-        same = self.address == other.address or EVERYWHERE & {self.address, other.address}
+        same = self._covers(other) or other._covers(self)
         ranges = self.first <= other.last and other.first <= self.last
-        return bool(same) and ranges and self.protocol == other.protocol
+        return same and ranges and self.protocol == other.protocol
+
+    def _covers(self, other: Port) -> bool:
+        everywhere = ALL_IPV6 if ":" in other.address else ALL_IPV4
+        return self.address in {"", everywhere, other.address}
+
+    def families(self) -> list[Port]:
+        """Return the port at the addresses of each family it is wanted at."""
+        addresses = [self.address] if self.address else [ALL_IPV4, ALL_IPV6]
+        return [replace(self, address=address) for address in addresses]
 
 
 @dataclass(frozen=True)
@@ -56,7 +71,12 @@ def port_of(number: str, protocol: str, address: str) -> Port | None:
     first, _dash, last = number.partition("-")
     if not first.isdecimal() or not int(first):
         return None
-    return Port(int(first), int(last or first), protocol or "tcp", address.strip("[]"))
+    address = address.strip("[]")
+    with suppress(ValueError):
+        read = ip_address(address)
+        mapped = read.ipv4_mapped if isinstance(read, IPv6Address) else None
+        address = str(mapped or read)
+    return Port(int(first), int(last or first), protocol or "tcp", address)
 
 
 def wanted_ports(spec: Mapping[str, Any]) -> tuple[Port, ...]:
@@ -74,14 +94,13 @@ def held_ports(attributes: Mapping[str, Any]) -> tuple[Port, ...]:
     # One that is about to be started anew has none right now, but those that it was made with.
     made = (attributes.get("HostConfig") or {}).get("PortBindings") or {}
     found = {}
-    for published in (made, now):
-        for inner, bindings in published.items():
-            for binding in bindings or ():
-                protocol = inner.partition("/")[2]
-                port = port_of(binding.get("HostPort") or "", protocol, binding.get("HostIp") or "")
-                # A range is a wish: the port that it came to is among those of now.
-                if port is not None and port.first == port.last:
-                    found[port] = True
+    for inner, wished in {**now, **made}.items():
+        for binding in now.get(inner) or wished or ():
+            protocol = inner.partition("/")[2]
+            port = port_of(binding.get("HostPort") or "", protocol, binding.get("HostIp") or "")
+            # A range is a wish: the port that it came to is among those of now.
+            if port is not None and port.first == port.last:
+                found[port] = True
     return tuple(found)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..engine.errors import engine_errors
-from .claims import EVERYWHERE, Holder, Port, blockers, port_of
+from .claims import Holder, Port, port_of
 from .containers import Containers
 from .decision import State, Wanted, decide
 from .engine_state import ONEOFF, PROJECT, SERVICE
@@ -34,8 +34,10 @@ def foreign_holders(containers: Containers, wanted: Wanted, seen: State) -> list
     if not ports and not any(service.container_name for service in fresh):
         return []
     found = _other_containers(containers.client, wanted)
-    ours = [Holder(one.name, one.ports) for ones in seen.instances.values() for one in ones]
     if _engine_is_here(containers):
+        held = [port for holder in found for port in holder.ports]
+        for ones in seen.instances.values():
+            held += [port for one in ones if one.container.alive for port in one.ports]
         single = [
             port
             for service in fresh
@@ -44,11 +46,11 @@ def foreign_holders(containers: Containers, wanted: Wanted, seen: State) -> list
             for port in service.ports
             if port.first == port.last
         ]
-        held = blockers(single, 1, [*found, *ours])
         found += [
-            Holder("another program", (port,))
+            Holder("another program", (part,))
             for port in single
-            if port not in held and _is_taken(port)
+            for part in port.families()
+            if not any(map(part.overlaps, held)) and _is_taken(part)
         ]
     return found
 
@@ -99,12 +101,14 @@ def _is_taken(port: Port) -> bool:
     if kind is None:
         return False
     family = socket.AF_INET6 if ":" in port.address else socket.AF_INET
-    address = "" if port.address in EVERYWHERE else port.address
     try:
         with socket.socket(family, kind) as probe:
+            if family == socket.AF_INET6:
+                # As the engine does it: "::" leaves IPv4 to others.
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if kind == socket.SOCK_STREAM:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((address, port.first))
+            probe.bind((port.address, port.first))
     except OSError as error:
         return error.errno == errno.EADDRINUSE
     return False

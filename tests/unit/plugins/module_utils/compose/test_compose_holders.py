@@ -12,10 +12,14 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.claims import Port
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.containers import (
     Containers,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.decision import State
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.engine_state import (
+    Instance,
+)
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.holders import (
     foreign_holders,
 )
@@ -40,3 +44,49 @@ def test_the_port_of_a_former_container_in_the_hosts_network_is_nobody_elses(net
             Containers(engine, compose, want.project, 1.0), want, State({"web": [former]})
         )
     assert [one.who for one in found] == ([] if network == "host" else ["another program"])
+
+
+def listening(address: str, *, both: bool = False) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.create_server((address, 0), family=family, dualstack_ipv6=both)
+
+
+def who_has(port: int, address: str, *former: Instance) -> list[str]:
+    published = {"published": str(port), "target": 80, "host_ip": address}
+    web = service("web", ports=[published])
+    compose: Any = SimpleNamespace(connection=SimpleNamespace(host="unix:///docker.sock"))
+    engine: Any = MemoryEngine()
+    want = wanted(web)
+    found = foreign_holders(
+        Containers(engine, compose, want.project, 1.0), want, State({"web": list(former)})
+    )
+    return [one.who for one in found]
+
+
+# Tried with an engine, which could start a container at what is free, and at nothing else.
+@pytest.mark.parametrize(
+    ("address", "both", "free"),
+    [
+        ("0.0.0.0", False, ["::", "::1"]),
+        ("127.0.0.1", False, ["::", "::1"]),
+        ("::", False, ["0.0.0.0", "127.0.0.1"]),
+        ("::", True, []),
+        ("::1", False, ["0.0.0.0", "127.0.0.1"]),
+    ],
+)
+def test_what_a_program_leaves_to_others(address: str, both: bool, free: list[str]) -> None:
+    with listening(address, both=both) as server:
+        port = server.getsockname()[1]
+        every = ["", "0.0.0.0", "127.0.0.1", "::", "::1"]
+        assert [other for other in every if not who_has(port, other)] == free
+
+
+@pytest.mark.parametrize("status", ["running", "exited"])
+def test_a_former_container_hides_no_program(status: str) -> None:
+    with listening("::1") as server:
+        port = server.getsockname()[1]
+        former = instance(service("web"), image="sha256:old", status=status)
+        held = replace(former, ports=(Port(port, port, address="127.0.0.1"),))
+        assert who_has(port, "", held) == ["another program"]
+        gone = replace(former, ports=(Port(port, port, address="::1"),))
+        assert who_has(port, "::1", gone) == ([] if status == "running" else ["another program"])

@@ -17,6 +17,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.claims 
     Port,
     blockers,
     held_ports,
+    port_of,
     wanted_ports,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.decision import (
@@ -94,15 +95,44 @@ def test_a_chain_and_a_range_wait_only_for_those_they_need() -> None:
         (Port(80, 80), Port(81, 81), False),
         (Port(80, 80), Port(79, 90), True),
         (Port(80, 80), Port(80, 80, "udp"), False),
-        (Port(80, 80, address="127.0.0.1"), Port(80, 80), True),
-        (Port(80, 80, address="127.0.0.1"), Port(80, 80, address="::"), True),
-        (Port(80, 80, address="0.0.0.0"), Port(80, 80, address="::1"), True),
-        (Port(80, 80, address="127.0.0.1"), Port(80, 80, address="127.0.0.2"), False),
     ],
 )
 def test_ports_overlap(one: Port, other: Port, overlap: bool) -> None:
     assert one.overlaps(other) is overlap
     assert other.overlaps(one) is overlap
+
+
+# As an engine answers: "::" is IPv6 only there, and no address is both families.
+@pytest.mark.parametrize(
+    ("address", "beside"),
+    [
+        ("", []),
+        ("0.0.0.0", ["::", "::1"]),
+        ("127.0.0.1", ["127.0.0.2", "::", "::1"]),
+        ("127.0.0.2", ["127.0.0.1", "::", "::1"]),
+        ("::", ["0.0.0.0", "127.0.0.1", "127.0.0.2"]),
+        ("::1", ["0.0.0.0", "127.0.0.1", "127.0.0.2"]),
+    ],
+)
+def test_which_addresses_can_have_the_same_port(address: str, beside: list[str]) -> None:
+    every = ["", "0.0.0.0", "127.0.0.1", "127.0.0.2", "::", "::1"]
+    one = Port(80, 80, address=address)
+    free = [other for other in every if not one.overlaps(Port(80, 80, address=other))]
+    assert free == beside
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "port 80"),
+        ("0.0.0.0", "0.0.0.0:80"),
+        ("[::1]", "[::1]:80"),
+        ("0:0:0:0:0:0:0:1", "[::1]:80"),
+        ("::ffff:127.0.0.1", "127.0.0.1:80"),
+    ],
+)
+def test_an_address_is_one_however_it_is_written(text: str, said: str) -> None:
+    assert str(port_of("80", "", text)) == said
 
 
 def test_ports_are_read_from_files_and_from_the_engine() -> None:
@@ -112,9 +142,13 @@ def test_ports_are_read_from_files_and_from_the_engine() -> None:
     now = {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": "49153"}], "1/udp": None}
     attributes = {"HostConfig": {"PortBindings": bound}, "NetworkSettings": {"Ports": now}}
     assert held_ports(attributes) == (
-        Port(5, 5, "udp"),
         Port(49153, 49153, address="127.0.0.1"),
+        Port(5, 5, "udp"),
     )
+    # What no address came to is known while it runs.
+    now = {"1/udp": [{"HostIp": "0.0.0.0", "HostPort": "5"}]}
+    attributes = {"HostConfig": {"PortBindings": bound}, "NetworkSettings": {"Ports": now}}
+    assert held_ports(attributes) == (Port(5, 5, "udp", "0.0.0.0"),)
 
 
 def test_a_range_needs_a_free_port_for_each_container() -> None:
