@@ -103,6 +103,77 @@ def test_what_was_killed_midway_and_is_wanted_no_more_is_replaced(stage: Stage) 
     assert stage.redeploy()["changed"] is False
 
 
+# It ends when it may: a file in it keeps it from that.
+HELD = "trap 'while [ -e /hold ]; do sleep 0.1; done; exit 0' TERM; sleep 1000 & wait; wait"
+
+
+def several(version: str, **more: Any) -> dict[str, Any]:
+    return {
+        "web": web(version, scale=3, command=["sh", "-c", HELD], stop_grace_period="6s", **more),
+        "job": web("v1", command=["true"]),
+    }
+
+
+def killed_between_stops(stage: Stage, restart: str) -> list[str]:
+    """Kill a run that has stopped one of three containers; return the ids of all three."""
+    stage.options["run_once_services"] = ["job"]
+    stage.write(several("v1", restart=restart))
+    stage.redeploy()
+    former = stage.of("web")
+    for one in former[1:]:
+        one.exec_run(["touch", "/hold"])
+    stage.write(several("v2", restart=restart))
+    with stage.start() as running:
+        eventually(
+            lambda: any(
+                one.id == former[0].id and one.status == "exited" for one in stage.of("web")
+            ),
+            "the first container to end",
+        )
+        running.process.kill()
+        running.process.wait()
+    return sorted(str(one.id) for one in former)
+
+
+def up(stage: Stage) -> list[str]:
+    return sorted(str(one.id) for one in stage.of("web") if one.status == "running")
+
+
+@pytest.mark.parametrize("restart", ["no", "unless-stopped"])
+@pytest.mark.parametrize("how", ["the others run", "the engine stops the others"])
+def test_what_was_killed_between_three_stops_runs_again_after_a_failure(
+    stage: Stage, restart: str, how: str
+) -> None:
+    former = killed_between_stops(stage, restart)
+    eventually(lambda: not up(stage), "the engine to stop the others")
+    if how == "the others run":
+        for one in former[1:]:
+            stage.engine.containers.get(one).start()
+    (job,) = stage.of("job")
+    ended = job.attrs["State"]["FinishedAt"]
+    stage.write(several("v3", restart=restart, entrypoint=["false"]))
+    failed = stage.refused()
+    assert "serve again" in failed["state"]
+    assert up(stage) == former
+    seen = [one for one in stage.of("web") if one.status == "running"]
+    assert {one.attrs["HostConfig"]["RestartPolicy"]["Name"] for one in seen} == {restart}
+    job.reload()
+    assert (job.status, job.attrs["State"]["FinishedAt"]) == ("exited", ended)
+
+    stage.write(several("v4", restart=restart))
+    stage.redeploy()
+    assert len(up(stage)) == len(stage.of("web")) == 3
+    assert not set(up(stage)) & set(former)
+
+
+def test_what_was_killed_between_three_stops_is_made_whole_by_the_next_run(stage: Stage) -> None:
+    former = killed_between_stops(stage, "always")
+    stage.redeploy()
+    assert len(up(stage)) == len(stage.of("web")) == 3
+    assert not set(up(stage)) & set(former)
+    assert stage.redeploy()["changed"] is False
+
+
 def test_an_engine_that_goes_away_midway_and_comes_back(stage: Stage) -> None:
     before = deployed(stage)
     with relayed() as relay, midway(stage, docker_host=relay.host, engine_timeout=5) as running:

@@ -82,18 +82,40 @@ class Decision:
         """Whether those that are kept have been watched: no former ones are left beside them."""
         return all(why == SURPLUS for _one, why in self.olds)
 
+    @property
+    def running(self) -> tuple[Instance, ...]:
+        """Those that are kept, and those of the former ones that run."""
+        return self.keep + self.alive
+
     def resting(self, service: Service) -> tuple[Instance, ...]:
         """Those that a run which was killed has stopped, and that may have to serve again."""
-        if service.ends or service.restart == NO_RESTART:
-            return ()
-        found = [
-            one
-            for one, _why in self.olds
-            if one.container.status == EXITED and one.container.restart == NO_RESTART
-        ]
+        found = self._displaced(service, [*self.keep, *(one for one, _why in self.olds)])
+        if found or service.ends or service.restart == NO_RESTART:
+            return found
+        resting = [one for one in self._exited if one.container.restart == NO_RESTART]
         # There may be older ones that could not be removed.
-        found.sort(key=lambda one: one.container.finished, reverse=True)
-        return tuple(found[: max(1, service.scale)])
+        resting.sort(key=lambda one: one.container.finished, reverse=True)
+        return tuple(resting[: max(1, service.scale)])
+
+    def stopped_midway(self, service: Service) -> tuple[Instance, ...]:
+        """Those of :meth:`resting` that the killed run had not replaced: no new one runs."""
+        if not self.running:
+            return self.resting(service)
+        return self._displaced(service, [one for one, _why in self.olds if not one.container.alive])
+
+    @property
+    def _exited(self) -> list[Instance]:
+        return [one for one, _why in self.olds if one.container.status == EXITED]
+
+    def _displaced(self, service: Service, others: Sequence[Instance]) -> tuple[Instance, ...]:
+        """Those that ran when one of *others* was created, and ended before it was started."""
+        if service.ends:
+            return ()
+        return tuple(
+            one
+            for one in self._exited
+            if any(one.container.made_way_for(other.container) for other in others)
+        )
 
 
 def decide(wanted: Wanted, state: State) -> dict[str, Decision]:

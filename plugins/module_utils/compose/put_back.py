@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from ..engine.containers import NO_RESTART
 from ..engine.errors import Missing
 from ..engine.health import check_unchanged, grace_after
 from ..engine.inspect import Container
@@ -33,6 +34,7 @@ class Progress:
     :param healthy: those that were found healthy, as they were seen then.
     :param started: ids of the new containers that were started.
     :param stopped: the former containers that were told to stop, by id, each with its policy.
+    :param unproved: ids of those that a killed run has started: an undo stops them.
     """
 
     made: dict[str, list[str]] = field(default_factory=dict)
@@ -40,13 +42,15 @@ class Progress:
     healthy: dict[str, Container] = field(default_factory=dict)
     started: set[str] = field(default_factory=set)
     stopped: dict[str, tuple[Instance, str]] = field(default_factory=dict)
+    unproved: set[str] = field(default_factory=set)
 
     def stop(self, one: Instance, restart: str = "") -> None:
         """Note that a former container is told to stop.
 
-        :param restart: the policy that it gets when it is started again.
+        :param restart: the policy that it gets when it is started again, if it has lost its own.
         """
-        self.stopped.setdefault(one.id, (one, restart or one.container.restart))
+        own = one.container.restart
+        self.stopped.setdefault(one.id, (one, restart if restart and own == NO_RESTART else own))
 
 
 class PutBack:
@@ -151,11 +155,10 @@ class PutBack:
             raise StillServing(f"new containers were left running: {said}", next_step=LEFT)
 
     def _stop_new(self) -> None:
+        made = {container_id for ids in self.progress.made.values() for container_id in ids}
         together(
             partial(patiently, self._stop, container_id)
-            for ids in self.progress.made.values()
-            for container_id in ids
-            if container_id in self.progress.started and container_id not in self.left
+            for container_id in (made & self.progress.started | self.progress.unproved) - self.left
         )
 
     def _stop(self, container_id: str) -> None:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,7 +21,7 @@ from ..engine.inspect import Container
 from ..engine.parallel import patiently, together
 from ..errors import DeliveryError, TimeoutExceeded
 from .containers import Containers
-from .decision import RECREATE, Decision, State, Wanted, decide
+from .decision import RECREATE, ROLLING, Decision, State, Wanted, decide
 from .diff import describe, expected
 from .engine_state import Instance, instances
 from .holders import foreign_holders
@@ -141,6 +141,9 @@ class RedeployChange:
         there = {one.id for ones in self.before.instances.values() for one in ones}
         networks = network_ids(self.client, self.wanted.project.name)
         names = {name for wave in detail["waves"] for name in wave}
+        self._note_resting(sorted(names))
+        if self.progress.stopped:
+            on_undo(self.put_back)
 
         def undo() -> str:
             now = patiently(instances, self.client, self.wanted.project.name)
@@ -163,6 +166,31 @@ class RedeployChange:
                 for container_id in ids:
                     self.progress.own[container_id] = self.containers.inspect(container_id).restart
                     self.containers.set_restart(container_id, NO_RESTART, name)
+
+    def _note_resting(self, names: Iterable[str]) -> None:
+        """Note whom a killed run has stopped and not replaced: an undo starts them again."""
+        rolling = self.wanted.strategy == ROLLING
+        for name in names:
+            service, decision = self.wanted.project.services[name], self.decisions[name]
+            resting, running = decision.stopped_midway(service), list(decision.running)
+            if rolling:
+                # The others of them had been replaced, one by one.
+                lacking = service.scale - sum(one.container.well for one in running)
+                resting = resting[: max(0, lacking)]
+            if not resting:
+                continue
+            for one in running if not rolling else ():
+                # Started by the killed run, in the place of the former ones.
+                if any(former.container.made_way_for(one.container) for former in resting):
+                    self.progress.unproved.add(one.id)
+            for one in resting:
+                self.progress.stop(one, service.restart)
+            if name in self.traffic.former:
+                stay = [one.id for one in running if one.container.well]
+                self.traffic.former[name] = [
+                    *(one for one in stay if one not in self.progress.unproved),
+                    *(one.id for one in resting),
+                ]
 
     def _fill(self, detail: Mapping[str, Any], _on_undo: OnUndo) -> None:
         ids = [(name, one) for name in detail["services"] for one in self.progress.made[name]]
@@ -199,20 +227,9 @@ class RedeployChange:
 
     def _replace(self, detail: Mapping[str, Any], on_undo: OnUndo) -> None:
         names = [name for group in detail["groups"] for name in group["start"]]
-        self._note_resting(names)
         on_undo(self.put_back)
         together(partial(self._swap, group) for group in detail["groups"])
         self._wait(names)
-
-    def _note_resting(self, names: Sequence[str]) -> None:
-        """Note whom a killed run has stopped and not replaced: an undo starts them again."""
-        for name in names:
-            service, decision = self.wanted.project.services[name], self.decisions[name]
-            resting = decision.resting(service) if not decision.alive + decision.keep else ()
-            for one in resting:
-                self.progress.stop(one, service.restart)
-            if resting and name in self.traffic.former:
-                self.traffic.former[name] = [one.id for one in resting]
 
     def _swap(self, group: Mapping[str, Sequence[str]]) -> None:
         """Stop former containers and start new ones: their services are down meanwhile."""
@@ -229,7 +246,8 @@ class RedeployChange:
 
     def _stop_former(self, ones: Sequence[Instance]) -> None:
         for one in ones:
-            self.progress.stop(one)
+            if one.id not in self.progress.unproved:
+                self.progress.stop(one)
         together(
             partial(self.containers.stop_and_keep, one.id, one.grace, one.name) for one in ones
         )
@@ -248,7 +266,6 @@ class RedeployChange:
         name = detail["service"]
         new = self.progress.made[name][detail["slot"]]
         service = self.wanted.project.services[name]
-        self._note_resting([name])
         on_undo(self.put_back)
         self._run(name, new, live=service.ends)
         self._wait_for([(name, new)], self.traffic.check(name))

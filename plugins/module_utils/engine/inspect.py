@@ -88,6 +88,11 @@ class Container:
         """Whether it runs and its health check, where there is one, has succeeded."""
         return self.running and self.health in {"", "healthy"}
 
+    def made_way_for(self, other: Container) -> bool:
+        """Whether it ran when *other* was created, and ended before *other* started, if ever."""
+        ended_first = other.started == NEVER or self.finished <= other.started
+        return self.started < other.created <= self.finished and ended_first
+
     def host_port(self, port: int, protocol: str = "tcp") -> int | None:
         """Return the host's port behind which *port* is published, or None."""
         found = self.ports.get(f"{port}/{protocol}", ())

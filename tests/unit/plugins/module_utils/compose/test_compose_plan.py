@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -197,6 +198,43 @@ def test_what_a_killed_run_had_not_watched_is_watched_and_can_go_back() -> None:
     steps = plan(rolling, State({"web": [runs, new]}))
     assert [step.action for step in steps] == [ROUTE, SOAK, RETIRE, REMOVE]
     assert steps[1].detail["back"] == {"web": ["web-1"]}
+
+
+# The moments of a run that was killed: it created its containers at 10, and stopped former ones.
+BEFORE = {"hash_": "old", "created": 1, "started": 2}
+STOPPED = {**BEFORE, "status": "exited", "finished": 11}
+NEVER_STARTED = {"hash_": "new", "status": "created", "created": 10}
+STARTED = {"hash_": "new", "created": 10, "started": 12}
+
+
+@pytest.mark.parametrize("restart", ["no", "always"])
+@pytest.mark.parametrize(
+    ("seen", "again"),
+    [
+        ([STOPPED, BEFORE, BEFORE, NEVER_STARTED, NEVER_STARTED, NEVER_STARTED], [1]),
+        ([STOPPED, STOPPED, STOPPED, NEVER_STARTED], [1, 2, 3]),
+        # The engine ended what it had been told to stop; nobody took its policy away.
+        ([{**STOPPED, "restart": "always"}, STOPPED, BEFORE, NEVER_STARTED], [1, 2]),
+        ([STOPPED, STOPPED, STARTED, NEVER_STARTED], [1, 2]),
+        # All new ones had been started: they serve, or it was killed in its undo.
+        ([STOPPED, STOPPED, STARTED, STARTED], []),
+        ([STOPPED, BEFORE, {**STARTED, "status": "exited", "finished": 13}], [1]),
+        # It had been stopped before on purpose, or was started and has failed.
+        ([{**STOPPED, "finished": 9}, BEFORE, NEVER_STARTED], []),
+        ([{**STARTED, "status": "exited", "finished": 13}, BEFORE, NEVER_STARTED], []),
+        ([STOPPED, BEFORE, BEFORE], []),
+    ],
+)
+def test_what_a_killed_run_stopped_and_did_not_replace(
+    restart: str, seen: list[dict[str, Any]], again: list[int]
+) -> None:
+    web = service("web", scale=3, restart=restart)
+    ones = [instance(web, number, **one) for number, one in enumerate(seen, 1)]
+    decision = decide(wanted(web), State({"web": ones}))["web"]
+    found = decision.stopped_midway(web)
+    assert [one.number for one in found] == again
+    job = replace(web, ends=True)
+    assert decide(wanted(job), State({"web": ones}))["web"].stopped_midway(job) == ()
 
 
 def test_a_restart_policy_that_a_killed_run_has_taken_away_is_given_back() -> None:

@@ -71,6 +71,8 @@ def instance(
     mounts: Sequence[Mount] = (),
     name: str = "",
     restart: str = "no",
+    created: int = 0,
+    started: int = 0,
     finished: int = 0,
 ) -> Instance:
     """A container of that service; as it is wanted where nothing else is said."""
@@ -83,6 +85,8 @@ def instance(
         health=health,
         exit_code=exit_code,
         restart=restart,
+        created=created,
+        started=started,
         finished=finished,
     )
     spec = one.resolved(refers) if refers else dict(one.spec)
