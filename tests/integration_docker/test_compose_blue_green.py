@@ -142,3 +142,56 @@ def test_a_half_made_switch_is_made_whole(stage: Stage, image: str, proxy: Proxy
     assert (whole["changed"], whole["project"]) == (True, f"{stage.name}-green")
     assert {one.status for one in stage.containers(f"{stage.name}-blue")} == {"exited"}
     assert stage.redeploy()["changed"] is False
+
+
+def lost(stage: Stage, image: str, proxy: Proxy, *, tried: bool) -> list[tuple[str, str]]:
+    """Leave both projects running without a route, as a killed run does and a router that forgets.
+
+    :param tried: whether the run was killed before the newer one could have had any traffic.
+    """
+    for version in ("v1", "v2"):
+        stage.write(both(image, version, restart="always"))
+        stage.redeploy()
+    for one in stage.of("api", f"{stage.name}-green") if tried else ():
+        one.update(restart_policy={"Name": "no"})
+    for one in stage.containers(f"{stage.name}-blue"):
+        one.start()
+    for one in stage.of("api", f"{stage.name}-blue"):
+        one.update(restart_policy={"Name": "always"})
+    for name in ("web", "api"):
+        proxy.api("DELETE", f"/{stage.name}.{name}")
+        assert proxy.current(f"{stage.name}.{name}") is None
+    return everything(stage)
+
+
+def test_without_a_route_the_project_that_never_had_traffic_is_replaced(
+    stage: Stage, image: str, proxy: Proxy
+) -> None:
+    lost(stage, image, proxy, tried=True)
+    blue = [(one.id, one.status) for one in stage.containers(f"{stage.name}-blue")]
+    stage.write(both(image, "v3", restart="always", environment={"MODE": "broken"}))
+    failed = stage.refused()
+    assert f"{stage.name}-green was removed" in failed["state"]
+    assert [(one.id, one.status) for one in stage.containers(f"{stage.name}-blue")] == blue
+    stage.write(both(image, "v3", restart="always"))
+    assert stage.redeploy()["project"] == f"{stage.name}-green"
+    assert {one.status for one in stage.containers(f"{stage.name}-blue")} == {"exited"}
+
+
+def test_without_a_route_neither_of_two_that_may_be_live_is_removed(
+    stage: Stage, image: str, proxy: Proxy
+) -> None:
+    before = lost(stage, image, proxy, tried=False)
+    stage.write(both(image, "v3", restart="always"))
+    for options in ({}, {"_ansible_check_mode": True}):
+        failed = stage.refused(**options)
+        assert failed["kind"] == "split"
+        assert f"{stage.name}-blue and {stage.name}-green run, and the router" in failed["msg"]
+        assert "proxy_register" in failed["next_step"]
+        assert everything(stage) == before
+    # What the killed run wanted needs nobody removed.
+    stage.write(both(image, "v2", restart="always"))
+    whole = stage.redeploy()
+    assert (whole["changed"], whole["project"]) == (True, f"{stage.name}-green")
+    assert {one.status for one in stage.containers(f"{stage.name}-blue")} == {"exited"}
+    assert stage.redeploy()["changed"] is False

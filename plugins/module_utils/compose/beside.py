@@ -35,8 +35,9 @@ def beside(session: Session) -> dict[str, Any]:
         raise BadOption("strategy blue_green needs router")
     projects = [*slots(base.name), base.name]
     standing = look(session.containers(base), routing, projects, remember=True)
-    for name in sorted(standing.live) if len(standing.live) > 1 else ():
-        # A run was killed between two switches: what it wanted is made whole.
+    several = standing.may_be_live(projects)
+    for name in several if len(several) > 1 else ():
+        # A run was killed before it was done with its switches: what it wanted is made whole.
         half = session.named(name)
         seen = session.getting(half).observe()
         if fits(half, standing, seen, session.policy):

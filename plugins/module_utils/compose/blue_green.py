@@ -252,7 +252,10 @@ class BlueGreenChange:
     def _let_go_back(self, on_undo: OnUndo) -> None:
         """Note that the former project serves again if the one of a killed run is no good."""
         former = self.standing.other(self.move.target)
-        there = self.standing.projects.get(former or "", {})
+        # One that is stopped in part was on its way out: the target had been watched to its end.
+        if former is None or not self.standing.whole(former):
+            return
+        there = self.standing.projects[former]
         back: dict[str, list[str]] = {}
         for service in self.routing.entrances:
             ones = [one.container for one in there.get(service, ()) if one.container.well]

@@ -25,7 +25,7 @@ RETIRE = "retire"
 
 
 class Split(DeliveryError):
-    """The router sends one service to one project, and another to another."""
+    """Any of two projects may be the live one: both have traffic, or none of them."""
 
     kind = "split"
 
@@ -64,6 +64,56 @@ class Standing:
         """Tell whether any container of a project runs, or is restarted again and again."""
         return any(one.container.alive for one in self.instances(project))
 
+    def whole(self, project: str) -> bool:
+        """Tell whether a project is healthy, or may be soon, and none of it has been stopped.
+
+        What has ended in every project is no part of it: a job, or an image's data.
+        """
+        serving = {
+            service
+            for found in self.projects.values()
+            for service, ones in found.items()
+            if any(one.container.alive for one in ones)
+        }
+        return all(
+            one.container.well or one.starting
+            for one in self.instances(project)
+            if one.service in serving
+        )
+
+    def never_live(self, project: str, older: str) -> bool:
+        """Tell whether a project lacks restart policies that an older one has.
+
+        It gets them before it gets any traffic.
+        """
+        return self._age(project) > self._age(older) and any(
+            mine.container.restart == NO_RESTART != theirs.container.restart
+            for service, ones in self.projects[project].items()
+            for mine in ones
+            for theirs in self.projects[older].get(service, ())
+            if mine.container.alive and theirs.container.alive
+        )
+
+    def may_be_live(self, names: Sequence[str]) -> list[str]:
+        """Return those of these projects that have the traffic or would have it, oldest first."""
+        if self.live:
+            return sorted(self.live)
+        running = sorted(filter(self.running, names), key=self._age)
+        if not running:
+            ran = [p for p in names if any(o.container.started for o in self.instances(p))]
+            return sorted(ran, key=self._ended)[-1:]
+        tried = {p for p in running for other in running if self.never_live(p, other)}
+        found = [p for p in running if p not in tried]
+        return [p for p in found if self.whole(p)] or found[:1]
+
+    def _age(self, project: str) -> int:
+        return max((one.container.created for one in self.instances(project)), default=0)
+
+    def _ended(self, project: str) -> tuple[bool, int]:
+        """Of those that do not run, the live one has its policies, or was the last to end."""
+        ones = [one.container for one in self.instances(project)]
+        return any(o.restart != NO_RESTART for o in ones), max(o.finished for o in ones)
+
     def other(self, target: str) -> str | None:
         """Return the project that runs beside *target*, which is not proved then."""
         found = [one for one in sorted(self.projects) if one != target and self.running(one)]
@@ -71,20 +121,24 @@ class Standing:
 
 
 def live_project(standing: Standing, name: str) -> str | None:
-    """Return the project that has the traffic, or would: the only one that runs.
+    """Return the project that has the traffic, or would, and is not to be removed.
 
-    :raises Split: two of them have traffic.
+    :raises Split: there are two of them.
     """
-    if len(standing.live) > 1:
+    found = standing.may_be_live([*slots(name), name])
+    split = len(standing.live) > 1
+    if split or set(slots(name)) <= set(found):
+        said = enumerate_words(sorted(found))
         raise Split(
-            f"the router sends traffic to {enumerate_words(sorted(standing.live))}, so neither is "
-            "the live one",
+            f"the router sends traffic to {said}, so neither is the live one"
+            if split
+            else f"{said} run, and the router sends traffic to neither, so it is not known which "
+            "is the live one",
+            state="Both were left as they are.",
             next_step="Send all services to one of them with proxy_register, then run this again.",
         )
-    if standing.live:
-        return next(iter(standing.live))
-    running = [project for project in (*slots(name), name) if standing.running(project)]
-    return running[0] if len(running) == 1 else None
+    # Of one that is no slot, a new project takes nothing away.
+    return next((p for p in found if p in slots(name)), found[0] if found else None)
 
 
 def candidate(name: str, live: str | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,9 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.context
     bases,
     context_digest,
     ignored,
+)
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.engine_state import (
+    Instance,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.events import (
     Event,
@@ -291,7 +295,7 @@ def standing(*running: str, live: str | None = None, stopped: str = "") -> Stand
         (standing("p", live="p"), "p", "p-blue"),
         # The machine was started anew, so the router's address is an old one.
         (standing("p-blue", stopped="p-green"), "p-blue", "p-green"),
-        (standing("p-blue", "p-green"), None, "p-blue"),
+        (standing("p", "p-blue"), "p-blue", "p-green"),
     ],
 )
 def test_who_is_live_is_asked_of_the_router(seen: Standing, live: str | None, target: str) -> None:
@@ -304,6 +308,64 @@ def test_traffic_to_both_is_nobodys() -> None:
     split = Standing(seen.projects, {**seen.routes, "api": ["http://h:1"]}, seen.reached)
     with pytest.raises(Split, match="p-blue and p-green"):
         live_project(split, "p")
+
+
+def coloured(started: int, **more: Any) -> dict[str, list[Instance]]:
+    """A project of a service and of a job that has ended."""
+    web, job = service("web"), service("job")
+    found = {"created": started - 1, "started": started, **more}
+    return {"web": [instance(web, **found)], "job": [instance(job, status="exited")]}
+
+
+STOPPED = {"status": "exited", "finished": 50}
+
+
+@pytest.mark.parametrize(
+    ("blue", "green", "live"),
+    [
+        # A candidate gets its restart policies before it gets traffic.
+        (coloured(10, restart="always"), coloured(20), ["p-blue"]),
+        (coloured(20), coloured(10, restart="always"), ["p-green"]),
+        (coloured(10), coloured(20, restart="always"), ["p-blue", "p-green"]),
+        (coloured(20), coloured(10), ["p-green", "p-blue"]),
+        (coloured(10, restart="always"), coloured(20, restart="always"), ["p-blue", "p-green"]),
+        # Health and age tell if nothing else does.
+        (coloured(10, health="unhealthy"), coloured(20), ["p-green"]),
+        (coloured(10), coloured(20, health="unhealthy"), ["p-blue"]),
+        (coloured(20, health="unhealthy"), coloured(10, health="unhealthy"), ["p-green"]),
+        (coloured(10, health="starting"), coloured(20), ["p-blue", "p-green"]),
+        # None runs: what was retired has lost its policies, and ended first.
+        (coloured(10, **STOPPED), coloured(20, status="exited", finished=60), ["p-green"]),
+        (coloured(10, **STOPPED, restart="always"), coloured(20, **STOPPED), ["p-blue"]),
+        (
+            coloured(10, **STOPPED),
+            {"web": [instance(service("web"), status="created")]},
+            ["p-blue"],
+        ),
+        ({}, {}, []),
+    ],
+)
+def test_who_may_be_live_if_nobody_has_traffic(
+    blue: dict[str, list[Instance]], green: dict[str, list[Instance]], live: list[str]
+) -> None:
+    seen = Standing({"p-blue": blue, "p-green": green, "p": {}}, {"web": ["http://gone:1"]})
+    assert seen.may_be_live(list(seen.projects)) == live
+    if len(live) > 1:
+        with pytest.raises(Split, match="p-blue and p-green run, and the router sends traffic to"):
+            live_project(seen, "p")
+    else:
+        assert live_project(seen, "p") == (live[0] if live else None)
+        assert candidate("p", live[0] if live else None) not in live
+
+
+def test_a_project_that_is_stopped_in_part_was_on_its_way_out() -> None:
+    old = coloured(10, restart="always")
+    old["api"] = [instance(service("api"), created=9, started=10, **STOPPED)]
+    new = coloured(20, restart="always")
+    new["api"] = [instance(service("api"), created=19, started=20, restart="always")]
+    seen = Standing({"p-blue": old, "p-green": new, "p": {}}, {"web": []})
+    assert (seen.whole("p-blue"), seen.whole("p-green")) == (False, True)
+    assert live_project(seen, "p") == "p-green"
 
 
 def test_the_steps_between_two_projects() -> None:
