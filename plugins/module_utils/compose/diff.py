@@ -8,20 +8,12 @@ from __future__ import annotations
 
 from ..errors import enumerate_words
 from .decision import State, Wanted, decide
+from .engine_state import Instance
 
 
 def describe(state: State) -> str:
     """Show what stands, for diff mode."""
-    lines = []
-    for name in sorted(state.instances):
-        for one in state.instances[name]:
-            seen = one.container
-            health = f", {seen.health}" if seen.health else ""
-            lines.append(
-                f"{name}: {one.name} ({seen.status}{health}) image {short(seen.image_id)} "
-                f"container {one.id[:12]}"
-            )
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{_shown(o)}\n" for name in sorted(state.instances) for o in state.of(name))
 
 
 def expected(wanted: Wanted, state: State) -> str:
@@ -31,13 +23,7 @@ def expected(wanted: Wanted, state: State) -> str:
     for name in sorted(decisions):
         decision = decisions[name]
         service = wanted.project.services[name]
-        for one in decision.keep:
-            seen = one.container
-            health = f", {seen.health}" if seen.health else ""
-            lines.append(
-                f"{name}: {one.name} ({seen.status}{health}) image {short(seen.image_id)} "
-                f"container {one.id[:12]}"
-            )
+        lines += [_shown(one) for one in decision.keep]
         ids = sorted(short(found) for found in wanted.images[name])
         why = enumerate_words(dict.fromkeys(why for _one, why in decision.olds))
         for _slot in range(decision.news):
@@ -48,6 +34,15 @@ def expected(wanted: Wanted, state: State) -> str:
                 + (f" ({why})" if why else "")
             )
     return "".join(f"{line}\n" for line in lines)
+
+
+def _shown(one: Instance) -> str:
+    seen = one.container
+    health = f", {seen.health}" if seen.health else ""
+    return (
+        f"{one.service}: {one.name} ({seen.status}{health}) image {short(seen.image_id)} "
+        f"container {one.id[:12]}"
+    )
 
 
 def short(image_id: str) -> str:

@@ -25,7 +25,6 @@ class Service:
 
     :param spec: as ``docker compose config`` renders it.
     :param image: the name of its image.
-    :param digest: of what its image is built from; None where it is not built or not known.
     :param ends: it holds data or does one thing, and is well once it has ended with 0.
     """
 
@@ -34,7 +33,6 @@ class Service:
     image: str
     scale: int
     hashing: Hashing
-    digest: str | None = None
     ends: bool = False
     static: bool = False
 
