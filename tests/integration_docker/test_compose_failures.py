@@ -140,7 +140,9 @@ def up(stage: Stage) -> list[str]:
 
 
 @pytest.mark.parametrize("restart", ["no", "unless-stopped"])
-@pytest.mark.parametrize("how", ["the others run", "the engine stops the others"])
+@pytest.mark.parametrize(
+    "how", ["the others run", "the engine stops the others", "one new one was started"]
+)
 def test_what_was_killed_between_three_stops_runs_again_after_a_failure(
     stage: Stage, restart: str, how: str
 ) -> None:
@@ -149,6 +151,8 @@ def test_what_was_killed_between_three_stops_runs_again_after_a_failure(
     if how == "the others run":
         for one in former[1:]:
             stage.engine.containers.get(one).start()
+    elif how == "one new one was started":
+        next(one for one in stage.of("web") if one.status == "created").start()
     (job,) = stage.of("job")
     ended = job.attrs["State"]["FinishedAt"]
     stage.write(several("v3", restart=restart, entrypoint=["false"]))
