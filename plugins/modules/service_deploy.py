@@ -325,8 +325,8 @@ release:
   type: dict
   contains:
     id:
-      description: Its name, made of the two hashes. In check mode, C(????????) stands for the second
-        if it is not known yet.
+      description: Its name, made of the two hashes. In check mode, C(????????) stands for the
+        second if it is not known yet.
       type: str
     digest:
       description: The image's digest.
