@@ -128,6 +128,32 @@ def test_a_run_that_is_killed_while_it_watches_is_made_whole_by_the_next(
     assert answer(proxy, stage) == (200, "v1")
 
 
+def test_what_served_before_is_not_removed_for_a_third_version_until_the_second_is_proved(
+    stage: Stage, image: str, proxy: Proxy
+) -> None:
+    stage.options["strategy"] = "blue_green"
+    stage.write({"web": actor(image, "v1", **ANYWHERE)})
+    stage.redeploy()
+    before = proxy.current(stage.name)
+    crash = {"CRASH": "watched:3"}
+    stage.write({"web": actor(image, "v2", environment=crash, **ANYWHERE)})
+    with stage.start(soak=600) as running:
+        eventually(
+            lambda: proxy.current(stage.name) not in {before, None}, "the new version has traffic"
+        )
+        running.process.kill()
+        running.process.wait()
+    stage.write({"web": actor(image, "v3", **ANYWHERE)})
+    stage.options["router"]["prove_path"] = "/watched"
+    failed = stage.refused(soak=SOAK)
+    assert "exit code 3" in failed["msg"], failed
+    assert "has the traffic again" in failed["state"], failed
+    assert answer(proxy, stage) == (200, "v1")
+    stage.redeploy()
+    assert answer(proxy, stage) == (200, "v3")
+    assert ("v1", "exited", "no") in seen(stage)
+
+
 def test_a_version_that_crashes_after_its_health_check_without_a_router(
     stage: Stage, image: str
 ) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ..change import OnUndo, Step
+from ..change import OnUndo, Step, undoing
 from ..deadline import Deadline
 from ..engine.containers import NO_RESTART
 from ..engine.health import MOST_RESTARTS, check_unchanged, soak
@@ -18,7 +18,7 @@ from ..engine.inspect import CREATED, EXITED, Container, inspect
 from ..engine.parallel import patiently
 from ..errors import DeliveryError, Interrupted
 from ..routers.base import StillServing
-from .colours import CLEAR, POLICY, SOAK, SWITCH, UP, Move, Standing, plan
+from .colours import CLEAR, POLICY, SOAK, SWITCH, UP, WATCH, Move, Standing, plan
 from .containers import Containers
 from .engine_state import Instance, instances
 from .networks import remove_networks
@@ -113,6 +113,7 @@ class BlueGreenChange:
     def apply(self, step: Step, on_undo: OnUndo) -> None:
         """Run one step."""
         act: Callable[[Mapping[str, Any], OnUndo], None] | None = {
+            WATCH: self._watch,
             CLEAR: self._clear,
             UP: self._up,
             POLICY: self._policy,
@@ -122,6 +123,18 @@ class BlueGreenChange:
         # Former projects are stopped once nothing can fail any more: see clean_up.
         if act is not None:
             act(step.detail, on_undo)
+
+    def _watch(self, detail: Mapping[str, Any], _on_undo: OnUndo) -> None:
+        """Watch who is live before the other one is removed that served before it."""
+        with undoing(self._send_back):
+            self._soak_of(detail["project"])
+
+    def _send_back(self) -> str:
+        """Give the traffic to what is at the target still, which served before."""
+        back = self._reached(self.move.target)
+        for service, urls in back.items():
+            self.routing.of(service).restore(partial(list, urls))
+        return f"{self.move.target} has the traffic again" if back else ""
 
     def _clear(self, _detail: Mapping[str, Any], _on_undo: OnUndo) -> None:
         self._remove(self.move.target)
@@ -234,20 +247,26 @@ class BlueGreenChange:
             raise
 
     def _soak(self, _detail: Mapping[str, Any], on_undo: OnUndo) -> None:
-        services = self.containers.project.services
         if not self.move.deploy:
             self._let_go_back(on_undo)
-            self.healthy = [
-                one.container
-                for one in self._target()
-                if one.service in services and not services[one.service].ends
-            ]
-        soak(
-            self.containers.client,
-            self.healthy,
-            self.move.soak,
-            ask=partial(self.routing.ask, sorted(self.routing.entrances)),
-        )
+            self._soak_of(self.move.target)
+            return
+        soak(self.containers.client, self.healthy, self.move.soak, ask=self._ask)
+
+    def _soak_of(self, project: str) -> None:
+        """Watch the containers of a project that an earlier run has brought up."""
+        services = self.containers.project.services
+        found = [
+            one.container
+            for one in self.standing.instances(project)
+            if one.service in services and not services[one.service].ends
+        ]
+        if project == self.move.target:
+            self.healthy = found
+        soak(self.containers.client, found, self.move.soak, ask=self._ask)
+
+    def _ask(self) -> str:
+        return self.routing.ask(sorted(self.routing.entrances))
 
     def _let_go_back(self, on_undo: OnUndo) -> None:
         """Note that the former project serves again if the one of a killed run is no good."""
@@ -255,12 +274,8 @@ class BlueGreenChange:
         # One that is stopped in part was on its way out: the target had been watched to its end.
         if former is None or not self.standing.whole(former):
             return
-        there = self.standing.projects[former]
-        back: dict[str, list[str]] = {}
-        for service in self.routing.entrances:
-            ones = [one.container for one in there.get(service, ()) if one.container.well]
-            back[service] = list(self.routing.known(service, ones))
-        if not all(back.values()):
+        back = self._reached(former)
+        if not back:
             return
         self.switched.update(back)
         on_undo(self._remove_target, f"{self.move.target} was removed")
@@ -272,6 +287,14 @@ class BlueGreenChange:
                 partial(self.routing.of(service).restore, partial(list, urls)),
                 f"The traffic of {service} goes to {former} again",
             )
+
+    def _reached(self, project: str) -> Mapping[str, Sequence[str]]:
+        """Return where each service of a project is reached; nothing if one of them is not."""
+        there, back = self.standing.projects[project], {}
+        for service in self.routing.entrances:
+            ones = [one.container for one in there.get(service, ()) if one.container.well]
+            back[service] = list(self.routing.known(service, ones))
+        return back if all(back.values()) else {}
 
     def verify(self, observed: Standing, applied: Sequence[Step]) -> Standing:
         """Look again.

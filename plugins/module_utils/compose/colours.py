@@ -16,6 +16,7 @@ from ..routers.base import normal
 from .engine_state import Instance
 
 COLOURS = ("blue", "green")
+WATCH = "watch"
 CLEAR = "clear"
 UP = "up"
 SWITCH = "switch"
@@ -177,6 +178,11 @@ def plan(standing: Standing, move: Move) -> list[Step]:
     """Return the steps."""
     steps = []
     if move.deploy:
+        # A run that was killed has left both running, and may not have proved who is live.
+        unproved = sorted(standing.live - {move.target}) if standing.whole(move.target) else []
+        if unproved and move.soak and standing.running(move.target):
+            said = f"watch {unproved[0]} for {move.soak:g} s before {move.target} is removed"
+            steps.append(Step(WATCH, said, {"project": unproved[0]}))
         if standing.instances(move.target):
             steps.append(Step(CLEAR, f"remove what is left of {move.target}"))
         steps.append(Step(UP, f"bring up {move.target}"))

@@ -21,6 +21,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.colours
     SOAK,
     SWITCH,
     UP,
+    WATCH,
     Move,
     Split,
     Standing,
@@ -388,6 +389,11 @@ def test_a_project_is_watched_before_the_former_one_is_stopped() -> None:
     stays = Move("p-green", False, {"web": ["http://h:0"]}, restart={"web": "always"}, soak=10.0)
     assert [step.action for step in plan(both, stays)] == [POLICY, SOAK, RETIRE]
     assert both.other("p-green") == "p-blue"
+    # Nor is the one that served before removed for another new one until it has been watched.
+    other = Move("p-blue", True, {"web": None}, soak=10.0)
+    steps = [WATCH, CLEAR, UP, SWITCH, SOAK, RETIRE]
+    assert [step.action for step in plan(both, other)] == steps
+    assert [step.action for step in plan(both, replace(other, soak=0.0))][0] == CLEAR
     assert plan(standing("p-green", live="p-green"), replace(stays, restart={})) == []
 
 
