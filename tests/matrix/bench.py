@@ -27,6 +27,7 @@ from tests.support.actor import actor_image
 from tests.support.engine import connect, new_prefix, remove_all
 from tests.support.service_front import engine_front
 
+# Beside other tests; a cell that runs with few others waits most of the time.
 AT_ONCE = 2
 
 
@@ -56,6 +57,7 @@ class Bench:
     fronts: Mapping[tuple[str, str], Front]
     prefix: str
     folder: Path
+    at_once: int = AT_ONCE
     clean: dict[str, Clean] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -122,7 +124,7 @@ class Bench:
             except Exception:
                 return Row(cell, None, [f"it could not be run: {traceback.format_exc()[-2000:]}"])
 
-        pool = ThreadPoolExecutor(AT_ONCE)
+        pool = ThreadPoolExecutor(self.at_once)
         try:
             yield from pool.map(attempt, cells)
         finally:
@@ -130,15 +132,15 @@ class Bench:
 
 
 @contextmanager
-def open_bench() -> Iterator[Bench]:
-    """A bench; what its cells made on the engine is removed."""
+def open_bench(at_once: int = AT_ONCE) -> Iterator[Bench]:
+    """A bench for so many cells at once; what they made on the engine is removed."""
     engine, prefix = connect(), new_prefix()
-    routes = [f"m{number}" for number in range(AT_ONCE)]
+    routes = [f"m{number}" for number in range(at_once)]
     try:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             with open_fronts(folder, routes) as fronts:
-                yield Bench(engine, actor_image(), fronts, prefix, folder)
+                yield Bench(engine, actor_image(), fronts, prefix, folder, at_once)
     finally:
         remove_all(engine, prefix)
         engine.close()

@@ -11,6 +11,7 @@ With words, only cells whose names contain all of them are run, and no table is 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from tests.matrix.table import crash_grid, kill_grid, told
 
 CRASH, KILL = "crash", "kill"
 MATRICES = (CRASH, KILL)
+# They wait for containers most of the time.
+CELLS_A_PROCESSOR = 3
 
 
 def main() -> int:
@@ -34,7 +37,7 @@ def main() -> int:
     words = parser.parse_args().words
     chosen = [words.pop(0)] if words and words[0] in MATRICES else MATRICES
     bad = 0
-    with open_bench() as bench:
+    with open_bench(CELLS_A_PROCESSOR * (os.cpu_count() or 1)) as bench:
         for matrix in chosen:
             rows = run(bench, matrix, words)
             bad += sum(1 for row in rows if row.faults)
