@@ -393,7 +393,7 @@ def test_a_project_is_watched_before_the_former_one_is_stopped() -> None:
     other = Move("p-blue", True, {"web": None}, soak=10.0)
     steps = [WATCH, CLEAR, UP, SWITCH, SOAK, RETIRE]
     assert [step.action for step in plan(both, other)] == steps
-    assert [step.action for step in plan(both, replace(other, soak=0.0))][0] == CLEAR
+    assert next(step.action for step in plan(both, replace(other, soak=0.0))) == CLEAR
     assert plan(standing("p-green", live="p-green"), replace(stays, restart={})) == []
 
 
