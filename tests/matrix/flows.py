@@ -95,7 +95,8 @@ class Flow:
         """What the containers of a version have logged."""
         text = b""
         for entry in self._listed():
-            with suppress(NotFound):
+            # One that is just being removed gives no log any more.
+            with suppress(APIError):
                 if kept_of(self.engine.api.inspect_container(entry["Id"])).version == version:
                     text += self.engine.api.logs(entry["Id"])
         return text
