@@ -105,7 +105,12 @@ class Standing:
             return sorted(ran, key=self._ended)[-1:]
         tried = {p for p in running for other in running if self.never_live(p, other)}
         found = [p for p in running if p not in tried]
-        return [p for p in found if self.whole(p)] or found[:1]
+        whole = [p for p in found if self.whole(p)]
+        # One that the engine had to restart has failed, and has another port since.
+        return [p for p in whole if not self._restarted(p)] or whole or found[:1]
+
+    def _restarted(self, project: str) -> bool:
+        return any(one.container.restarts for one in self.instances(project))
 
     def _age(self, project: str) -> int:
         return max((one.container.created for one in self.instances(project)), default=0)

@@ -103,6 +103,19 @@ class Decision:
             return self.resting(service)
         return self._displaced(service, [one for one, _why in self.olds if not one.container.alive])
 
+    def replacing(self, resting: Sequence[Instance]) -> frozenset[str]:
+        """The ids of those that run in the place of *resting*: a killed run has started them.
+
+        They were made while those ran or later, and started once those had ended. What is left of
+        the same release was made before any of it was started.
+        """
+        return frozenset(
+            one.id
+            for one in self.running
+            for former in (other.container for other in resting)
+            if former.started < one.container.created and former.finished <= one.container.started
+        )
+
     @property
     def _exited(self) -> list[Instance]:
         return [one for one, _why in self.olds if one.container.status == EXITED]

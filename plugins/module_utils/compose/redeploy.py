@@ -179,10 +179,8 @@ class RedeployChange:
                 resting = resting[: max(0, lacking)]
             if not resting:
                 continue
-            for one in running if not rolling else ():
-                # Started by the killed run, in the place of the former ones.
-                if any(former.container.made_way_for(one.container) for former in resting):
-                    self.progress.unproved.add(one.id)
+            if not rolling:
+                self.progress.unproved |= decision.replacing(resting)
             for one in resting:
                 self.progress.stop(one, service.restart)
             if name in self.traffic.former:

@@ -335,6 +335,10 @@ STOPPED = {"status": "exited", "finished": 50}
         (coloured(10), coloured(20, health="unhealthy"), ["p-blue"]),
         (coloured(20, health="unhealthy"), coloured(10, health="unhealthy"), ["p-green"]),
         (coloured(10, health="starting"), coloured(20), ["p-blue", "p-green"]),
+        # One that crashed since and was restarted has another port than the router knows.
+        (coloured(10), coloured(20, restarts=1), ["p-blue"]),
+        (coloured(10, restarts=2), coloured(20), ["p-green"]),
+        (coloured(10, restarts=1), coloured(20, restarts=1), ["p-blue", "p-green"]),
         # None runs: what was retired has lost its policies, and ended first.
         (coloured(10, **STOPPED), coloured(20, status="exited", finished=60), ["p-green"]),
         (coloured(10, **STOPPED, restart="always"), coloured(20, **STOPPED), ["p-blue"]),

@@ -237,6 +237,26 @@ def test_what_a_killed_run_stopped_and_did_not_replace(
     assert decide(wanted(job), State({"web": ones}))["web"].stopped_midway(job) == ()
 
 
+@pytest.mark.parametrize(
+    ("seen", "unproved"),
+    [
+        # The second run was killed while it stopped the first release, the third in its soak.
+        ([STOPPED, STOPPED, NEVER_STARTED, {"hash_": "newer", "created": 20, "started": 21}], [4]),
+        ([STOPPED, STOPPED, NEVER_STARTED, {**STOPPED, "status": "running", "started": 30}], []),
+        ([STOPPED, BEFORE, NEVER_STARTED], []),
+        ([STOPPED, STOPPED, STARTED, NEVER_STARTED], [3]),
+    ],
+)
+def test_what_runs_in_the_place_of_those_that_a_killed_run_stopped(
+    seen: list[dict[str, Any]], unproved: list[int]
+) -> None:
+    web = service("web", scale=3, restart="always")
+    ones = [instance(web, number, **one) for number, one in enumerate(seen, 1)]
+    decision = decide(wanted(web), State({"web": ones}))["web"]
+    found = decision.replacing(decision.stopped_midway(web))
+    assert found == {f"web-{number}" for number in unproved}
+
+
 def test_a_restart_policy_that_a_killed_run_has_taken_away_is_given_back() -> None:
     web = service("web", deploy={"restart_policy": {"condition": "on-failure", "max_attempts": 3}})
     (step,) = plan(wanted(web), State({"web": [instance(web)]}))

@@ -74,6 +74,7 @@ def instance(
     created: int = 0,
     started: int = 0,
     finished: int = 0,
+    restarts: int = 0,
 ) -> Instance:
     """A container of that service; as it is wanted where nothing else is said."""
     refers = refers or {}
@@ -88,6 +89,7 @@ def instance(
         created=created,
         started=started,
         finished=finished,
+        restarts=restarts,
     )
     spec = one.resolved(refers) if refers else dict(one.spec)
     if "volumes_from" in spec:
