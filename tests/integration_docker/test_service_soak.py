@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,16 +131,58 @@ def test_what_was_killed_in_its_soak_and_crashes_loses_the_traffic(
     assert service.version() == "v1" and service.found()["v1"] == LIVE
 
 
-def test_a_fixed_port_without_a_router(service: RoutedService) -> None:
+def with_fixed_port(service: RoutedService) -> int:
     port = free_port()
     service.url = f"http://127.0.0.1:{port}"
     service.options.update(
         published_port=port, router=None, api_url=None, haproxy=None, route=None, rehearse=False
     )
+    return port
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_what_is_well_is_not_given_up_for_one_that_does_not_serve_any_more(
+    service: RoutedService, tmp_path: Path, fixed: bool
+) -> None:
+    port = with_fixed_port(service) if fixed else 0
+
+    def version() -> str:
+        return version_at(port) if fixed else service.version()
+
+    once = tmp_path / "once"
+    once.mkdir()
+    command = "test -e /once/over && exit 7; exec python3 -m tests.support.actor_image.actor"
+    service.run("v1", volumes=[f"{once}:/once:ro"], command=["sh", "-c", command])
+    killed_in_its_soak(service, {"v1": KEPT if fixed else LIVE, "v2": LIVE})
+    (once / "over").touch()
+    if not fixed:
+        service.containers("v1")[0].pause()
+    # Nothing is wrong with the new one.
+    with service.start("v2", soak=LONG) as running:
+        time.sleep(5.0)
+        running.process.send_signal(signal.SIGTERM)
+        ended = running.end()
+    assert ended.result["kind"] == "interrupted", ended.output
+    assert "is not proved yet" in ended.result["state"] and version() == "v2"
+    assert service.found()["v2"] == LIVE
+    if not fixed:
+        return
+    # And if it ends, it is started again: it is better than nobody.
+    (watched,) = service.containers("v2")
+    with service.start("v2", soak=LONG) as running:
+        time.sleep(5.0)
+        watched.kill()
+        ended = running.end()
+    assert ended.result["kind"] == "container" and "exit code 7" in ended.result["state"]
+    assert version() == "v2" and service.found() == {"v1": KEPT, "v2": LIVE}
+
+
+def test_a_fixed_port_without_a_router(service: RoutedService) -> None:
+    port = with_fixed_port(service)
     service.run("v1")
     failed = service.fail("v2", environment={"CRASH": "started:3"}, soak=LONG)
     assert "exit code 3" in failed["msg"]
-    assert f"serves port {port} again" in failed["state"]
+    assert f"-1 at http://127.0.0.1:{port}" in failed["state"]
     assert version_at(port) == "v1" and service.found() == {"v1": LIVE}
     killed_in_its_soak(service, {"v1": KEPT, "v2": LIVE})
     service.run("v2")
@@ -173,7 +216,7 @@ def test_a_promotion_that_fails_in_its_soak(service: RoutedService) -> None:
     service.run("v2", state="staged", **crashing)
     failed = service.fail(state="promoted", soak=LONG, prove_path="/1")
     assert "exit code 3" in failed["msg"]
-    assert "the candidate has ended, and is not staged any more" in failed["state"].lower()
+    assert "The candidate is not staged any more." in failed["state"]
     assert service.version() == "v1"
     (candidate,) = service.containers("v2")
     assert str(candidate.name).endswith(".candidate") and policy_of(candidate) == "no"

@@ -43,6 +43,8 @@ from .trial import Trial
 
 # How often a write is tried again if the router refuses it, though our part is as it was.
 TRIES = 5
+# After so many questions in a row that the router gave no answer to, it is down.
+PATIENCE = 3
 # How long an undo waits for a router that is away: it may be restarting.
 BACK_SECONDS = 20.0
 BACK_PACE = Pace(interval=0.5, first=0.0)
@@ -88,6 +90,7 @@ class Routing:
         self._told: tuple[str, ...] | None = None
         self._candidates: Trial | None = None
         self._back_until: Deadline | None = None
+        self._unanswered = 0
 
     # Reading
 
@@ -144,9 +147,10 @@ class Routing:
         go on sending traffic: its answers tell.
 
         :raises Overtaken: somebody else changed the route.
+        :raises DeliveryError: again and again the router cannot be asked, and sends no traffic.
         """
         check = self.proof or self.serves
-        away = ""
+        away: DeliveryError | None = None
         try:
             now = self.look()
             if self.seen is not None and not same_targets(self.own(now), self.own(self.seen)):
@@ -156,14 +160,23 @@ class Routing:
         except (Interrupted, Overtaken):
             raise
         except DeliveryError as error:
-            away = error.message
-        try:
-            wrong = check.ask() if check is not None else away
-        except Interrupted:
-            raise
-        except DeliveryError as error:
-            wrong = error.message
-        return wrong and (away or wrong)
+            away = error
+        if check is None:
+            wrong = away.message if away is not None else ""
+        else:
+            try:
+                wrong = check.ask()
+            except Interrupted:
+                raise
+            except DeliveryError as error:
+                wrong = error.message
+        if not wrong or away is None:
+            self._unanswered = 0
+            return wrong
+        self._unanswered += 1
+        if self._unanswered >= PATIENCE:
+            raise away
+        return away.message
 
     def verify(self) -> None:
         """Ask through the router, if there is a proof.
@@ -332,7 +345,11 @@ class Routing:
         now = self.look()
         if not same_targets(self.own(now), urls):
             ours = (self._told, self.own(self.seen))
-            if not any(one is not None and same_targets(self.own(now), one) for one in ours):
+            # A router that was restarted may have lost it; nobody is hurt if it has it again.
+            lost = bool(urls) and not self.own(now)
+            if not lost and not any(
+                one is not None and same_targets(self.own(now), one) for one in ours
+            ):
                 raise Overtaken(f"left as it is, since somebody else changed it: {where(now)}")
             if was and not urls:
                 raise RouterError(f"nothing is left to go back to, so it was left: {where(now)}")

@@ -164,6 +164,10 @@ def _rolled_back(observed: Observed, wanted: Wanted) -> Plan:
         return _refuse(observed, Intent(stop=out), [Step(UNSTAGE, text)])
     having = current(observed)
     back = _previous(observed)
+    well = [one for one in having if one.well and not one.unproved]
+    if observed.route and not live(observed) and not back and well:
+        # The route leads to nobody any more, and here is who was proved last.
+        having, back = [], tuple(well)
     if _is_over(observed) or not back:
         left = [one for one in _refused(observed) if one not in having]
         armed = [one for one in left if one.alive or one.restart != NO_RESTART]

@@ -21,7 +21,7 @@ from ..errors import DeliveryError, Interrupted, enumerate_words
 from ..routers.base import Candidate, Route, same_address
 from ..routers.plan import where
 from ..routers.routing import Routing
-from . import bring_up, canary, go_live, replace, staging, testing
+from . import bring_up, canary, go_back, go_live, replace, staging, testing
 from . import plan as steps
 from .containers import Engine
 from .model import UNPROVED, Member, Observed, Wanted, live, url_at
@@ -71,6 +71,8 @@ class Deploy:
         self.kept: list[str] = []
         # Who got the traffic back, if that is not who had it before.
         self.back: Sequence[Member] = ()
+        # Whether what had the traffic without being proved has it still.
+        self.stays = False
         # Whether nobody is left who could serve instead of the new ones.
         self.alone = False
         # Whether it is noted already that the route is to be restored once a holder runs again.
@@ -120,7 +122,7 @@ class Deploy:
         if step is self.planned.steps[0]:
             on_undo(self._as_before)
             if self.planned.intent.back:
-                on_undo(partial(go_live.to_proved, self))
+                on_undo(partial(go_back.to_proved, self))
         try:
             self._steps[step.action](self, step, on_undo)
         except (Interrupted, ContainerFailed):
@@ -213,23 +215,28 @@ class Deploy:
 
     def _as_before(self) -> str:
         """Say who is live after a failure, and who is the candidate."""
-        if self.alone or (self.planned.intent.back and not self.back):
+        if self.alone or (self.planned.intent.back and not (self.back or self.stays)):
             return ""
         said, urls = [], []
         for one in self.back or live(self.before):
-            url = one.url
+            url, runs = one.url, one.running or bool(self.back)
             # An engine that was restarted meanwhile has given it another port.
             with suppress(DeliveryError):
-                url = self.observer.url_of(self.engine.inspect(one.id, one.name)) or url
-            if one.running or self.back:
+                seen = self.engine.inspect(one.id, one.name)
+                url, runs = self.observer.url_of(seen) or url, seen.alive
+            if runs:
                 said.append(f"{one.name} at {url}" if url else one.name)
                 urls += [url] if url else []
         if said and (self.kept or self._lead_elsewhere(urls)):
             return f"Runs, maybe without traffic: {enumerate_words(said)}"
+        if not said and any(one.running for one in live(self.before)):
+            return f"Nothing of {self.wanted.name} runs that was live before"
         if not said:
             text = f"Nothing of {self.wanted.name} is live, as before."
             return "" if self.kept else WholeState(text)
         text = f"{'Live again' if self.back else 'Live as before'}: {enumerate_words(said)}."
+        if self.stays:
+            text += " It is not proved yet: run this again to have it watched."
         if self.before.candidate is not None:
             tried = self.observer.routing.candidate() if self.observer.routing else None
             has = f"has {tried.weight} % of the clients" if tried else "is not staged any more"

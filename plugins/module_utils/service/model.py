@@ -187,6 +187,7 @@ class Member:
     :param alive: whether it runs, or the engine is about to start it anew.
     :param restart: its restart policy now; ``live_restart`` is the one for while it is live.
     :param fixed_port: the host's port, unless the engine picks it.
+    :param restarts: how often the engine has started it again by itself.
     """
 
     id: str
@@ -205,6 +206,7 @@ class Member:
     restart: str = NO_RESTART
     live_restart: str = NO_RESTART
     fixed_port: int | None = None
+    restarts: int = 0
 
     @property
     def unproved(self) -> bool:
@@ -246,6 +248,7 @@ def member_of(container: Container, wanted: Wanted, ill: bool = False) -> Member
         restart=container.restart,
         live_restart=live_restart(container),
         fixed_port=next(iter(container.fixed_ports), None),
+        restarts=container.restarts,
     )
 
 

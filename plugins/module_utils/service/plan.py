@@ -124,7 +124,7 @@ def decide(observed: Observed, wanted: Wanted) -> Intent:
     if not (missing or stop or remove):
         # Where nothing changes, what a repair has put by (service/heal_model.py) is still right.
         left = tuple(m for m in left if (m.helps, m.release) != (SPARE, release))
-    unsafe = _unsafe(observed, stay if not missing else ())
+    unsafe = _unsafe(observed, stay)
     return Intent(
         stay=stay,
         start=start,
@@ -149,17 +149,16 @@ def decide(observed: Observed, wanted: Wanted) -> Intent:
 def _unsafe(observed: Observed, stay: Sequence[Member]) -> tuple[Member, ...]:
     """Return who has the traffic without being proved, and is watched now or fails already.
 
-    :param stay: those that are to have the traffic as it is.
+    :param stay: those of the wanted release that are well.
     """
     having = current(observed) or [
         member for member in instances(observed) if member.alive and member.fixed_port is not None
     ]
-    if not all(one.unproved for one in having):
+    if not having or not all(one.unproved for one in (*having, *stay)):
         return ()
-    if stay and all(one.unproved for one in stay):
-        return tuple(stay)
     # One that was restarted may be well, at a port where the router does not look for it.
-    return () if any(one.well for one in live(observed)) else tuple(having)
+    well = any(one.well and not one.restarts for one in live(observed))
+    return () if well and not stay else tuple(dict.fromkeys([*having, *stay]))
 
 
 def _beside(observed: Observed, has_traffic: Sequence[Member], release: str) -> tuple[Member, ...]:

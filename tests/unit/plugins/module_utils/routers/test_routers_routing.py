@@ -268,7 +268,18 @@ def test_ask_says_what_is_wrong() -> None:
     routing.observe()
     assert routing.ask() == "status 502"
     table.away = True
-    assert routing.ask() == "the table does not answer"
+    assert [routing.ask() for _time in range(2)] == ["the table does not answer"] * 2
+    # It is the router that fails then, and not who is behind it.
+    with pytest.raises(Unreachable):
+        routing.ask()
+
+
+def test_an_undo_registers_again_what_a_restarted_router_has_lost() -> None:
+    table, undo = Table((OLD,)), Undos()
+    observed(table).switch([NEW], undo)
+    table.urls = ()
+    undo.run()
+    assert table.urls == (OLD,)
 
 
 def test_a_router_that_cannot_be_asked_for_the_route_may_go_on_serving() -> None:

@@ -204,6 +204,14 @@ def test_a_rollback_from_what_crashes_goes_back_to_what_was_proved_last(
     assert releases(world) == ids("b")
 
 
+def test_a_rollback_of_a_route_that_leads_to_nobody_leads_to_what_was_proved() -> None:
+    world = watched("a")
+    world.watch = lambda: None  # type: ignore[method-assign]
+    world.route = ("http://127.0.0.1:1",)
+    assert "route" in go(world, ROLLED_BACK)
+    assert releases(world) == ids("a")
+
+
 def test_a_rollback_to_one_with_the_same_port_is_refused_unless_that_is_free() -> None:
     world = World(True)
     for name in "ab":

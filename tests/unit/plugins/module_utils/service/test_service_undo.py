@@ -22,7 +22,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.errors import (
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.peers import Share
 from ansible_collections.immutable.delivery.plugins.module_utils.routers.routing import Routing
-from ansible_collections.immutable.delivery.plugins.module_utils.service import go_live, staging
+from ansible_collections.immutable.delivery.plugins.module_utils.service import go_back, staging
 from ansible_collections.immutable.delivery.plugins.module_utils.service.containers import Engine
 from ansible_collections.immutable.delivery.plugins.module_utils.service.deploy import Deploy
 from ansible_collections.immutable.delivery.plugins.module_utils.service.finish import deliver
@@ -233,7 +233,7 @@ def test_the_route_goes_back_at_once_if_only_the_engine_is_away(
 ) -> None:
     world = World()
     v1 = only(world.run("v1").made)
-    monkeypatch.setattr(go_live, "_answers", lambda url: True)
+    monkeypatch.setattr(go_back, "_answers", lambda url: True)
 
     def away() -> None:
         world.engine.before = _no_answer
@@ -241,7 +241,7 @@ def test_the_route_goes_back_at_once_if_only_the_engine_is_away(
     world.router.on_look = Once(world, v1, away, looks=3)
     began = time.monotonic()
     failed = world.fail("v2", soak=3.0)
-    assert failed.kind == "engine_away" and time.monotonic() - began < go_live.BACK_SECONDS / 2
+    assert failed.kind == "engine_away" and time.monotonic() - began < go_back.BACK_SECONDS / 2
     assert world.serving() == [v1]
 
 
