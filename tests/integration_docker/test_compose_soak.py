@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -126,6 +129,78 @@ def test_a_run_that_is_killed_while_it_watches_is_made_whole_by_the_next(
     assert "exit code 3" in failed["msg"], failed
     assert seen(stage) == {("v1", "running", "unless-stopped")}
     assert answer(proxy, stage) == (200, "v1")
+
+
+SERVE = "python3 -m tests.support.actor_image.actor"
+# It cannot be started again once /data/bad is there; who ends the service leaves the container.
+FRAIL = f"test -e /data/bad && exit 7; {SERVE} & exec sleep 10000"
+END = """
+import os, pathlib, signal
+for one in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+    if b"actor_image" in one.read_bytes() and int(one.parent.name) not in (1, os.getpid()):
+        os.kill(int(one.parent.name), signal.SIGKILL)
+"""
+
+
+def interrupted(stage: Stage, path: str) -> dict[str, Any]:
+    """Interrupt a run once it watches: it asks for that path."""
+    projects = (stage.name, f"{stage.name}-green")
+    router = {**stage.options["router"], "prove_path": path}
+    with stage.start(soak=60, router=router) as running:
+        eventually(
+            lambda: any(
+                f"was asked for {path}".encode() in one.logs()
+                for project in projects
+                for one in stage.containers(project)
+            ),
+            "it watches",
+        )
+        time.sleep(1)
+        running.process.send_signal(signal.SIGTERM)
+        return running.end().result
+
+
+@pytest.mark.parametrize("strategy", ["recreate", "rolling", "blue_green"])
+def test_the_only_version_that_serves_stays_although_no_run_has_watched_it_to_its_end(
+    stage: Stage, image: str, proxy: Proxy, strategy: str, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    stage.options["strategy"] = strategy
+    frail = actor(image, "v1", command=["sh", "-c", FRAIL], volumes=[f"{data}:/data"], **ANYWHERE)
+    stage.write({"web": {**frail, "healthcheck": {"disable": True}}})
+    stage.redeploy()
+    before = proxy.current(stage.name)
+    crash = {"CRASH": "watched:8"}
+    stage.write({"web": actor(image, "v2", environment=crash, **ANYWHERE)})
+    with stage.start(soak=600) as running:
+        eventually(
+            lambda: proxy.current(stage.name) not in {before, None}, "the new version has traffic"
+        )
+        running.process.kill()
+        running.process.wait()
+    (data / "bad").touch()
+    for project in (stage.name, f"{stage.name}-blue"):
+        for one in stage.containers(project):
+            if one.status == "running" and "VERSION=v1" in one.attrs["Config"]["Env"]:
+                one.exec_run(["python3", "-c", END])
+    left = seen(stage)
+    if strategy == "blue_green":
+        stage.write({"web": actor(image, "v3", **ANYWHERE)})
+        said = interrupted(stage, "/test")
+        assert "serves as before, and is not verified yet" in said["state"], said
+        assert (answer(proxy, stage), seen(stage)) == ((200, "v2"), left)
+        stage.write({"web": actor(image, "v2", environment=crash, **ANYWHERE)})
+    said = interrupted(stage, "/verify")
+    assert "serves as before, and is not verified yet" in said["state"], said
+    assert (answer(proxy, stage), seen(stage)) == ((200, "v2"), left)
+    # It crashes, and is restarted by the engine at another port: better than nothing.
+    stage.options["router"]["prove_path"] = "/watched"
+    failed = stage.refused(soak=SOAK)
+    assert "exit code 3" in failed["msg"], failed
+    assert "web is served by" in failed["state"], failed
+    assert answer(proxy, stage) == (200, "v2")
+    assert seen(stage) == left
 
 
 def test_what_served_before_is_not_removed_for_a_third_version_until_the_second_is_proved(

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..engine.containers import NO_RESTART
 from ..engine.health import MOST_RESTARTS, check_unchanged, soak
 from ..engine.inspect import CREATED, EXITED, Container, inspect
 from ..engine.parallel import patiently
-from ..errors import DeliveryError, Interrupted
+from ..errors import DeliveryError, Interrupted, enumerate_words
 from ..routers.base import StillServing
 from .colours import CLEAR, POLICY, SOAK, SWITCH, UP, WATCH, Move, Standing, plan
 from .containers import Containers
@@ -25,6 +26,8 @@ from .networks import remove_networks
 from .plan import check_routed
 from .reached import NotReached
 from .routing import ProjectRouting
+from .traffic import not_noted
+from .unverified import NotServing, as_before, check_serving, serving_sentence, still_well
 
 
 def look(
@@ -70,6 +73,7 @@ class BlueGreenChange:
         self.left: list[str] = []
         # The services whose traffic may go to the target.
         self.switched: set[str] = set()
+        self.went_back = False
 
     def observe(self) -> Standing:
         """Return what was seen when the move was decided upon."""
@@ -126,15 +130,8 @@ class BlueGreenChange:
 
     def _watch(self, detail: Mapping[str, Any], _on_undo: OnUndo) -> None:
         """Watch who is live before the other one is removed that served before it."""
-        with undoing(self._send_back):
+        with undoing(partial(self._go_back, detail["project"], self.move.target)):
             self._soak_of(detail["project"])
-
-    def _send_back(self) -> str:
-        """Give the traffic to what is at the target still, which served before."""
-        back = self._reached(self.move.target)
-        for service, urls in back.items():
-            self.routing.of(service).restore(partial(list, urls))
-        return f"{self.move.target} has the traffic again" if back else ""
 
     def _clear(self, _detail: Mapping[str, Any], _on_undo: OnUndo) -> None:
         self._remove(self.move.target)
@@ -231,6 +228,8 @@ class BlueGreenChange:
         urls = self.routing.urls(service, [one.container for one in ones])
         routing = self.routing.of(service)
         routing.watch = self._check_unchanged
+        if self._note_back(on_undo):
+            on_undo = not_noted
         # Noted first, so undone last: requests that went to the candidate are answered before it
         # is removed.
         on_undo(
@@ -247,54 +246,102 @@ class BlueGreenChange:
             raise
 
     def _soak(self, _detail: Mapping[str, Any], on_undo: OnUndo) -> None:
-        if not self.move.deploy:
-            self._let_go_back(on_undo)
-            self._soak_of(self.move.target)
+        if self.move.deploy:
+            soak(self.containers.client, self.healthy, self.move.soak, ask=self._ask)
             return
-        soak(self.containers.client, self.healthy, self.move.soak, ask=self._ask)
+        self._note_back(on_undo)
+        self._soak_of(self.move.target)
 
     def _soak_of(self, project: str) -> None:
         """Watch the containers of a project that an earlier run has brought up."""
-        services = self.containers.project.services
-        found = [
-            one.container
-            for one in self.standing.instances(project)
-            if one.service in services and not services[one.service].ends
-        ]
+        found = self._noted(project)
         if project == self.move.target:
             self.healthy = found
         soak(self.containers.client, found, self.move.soak, ask=self._ask)
 
+    def _noted(self, project: str) -> list[Container]:
+        """Return the containers of a project as they were when the move was decided upon."""
+        services = self.containers.project.services
+        return [
+            one.container
+            for one in self.standing.instances(project)
+            if one.service in services and not services[one.service].ends
+        ]
+
     def _ask(self) -> str:
         return self.routing.ask(sorted(self.routing.entrances))
 
-    def _let_go_back(self, on_undo: OnUndo) -> None:
-        """Note that the former project serves again if the one of a killed run is no good."""
+    def _note_back(self, on_undo: OnUndo) -> bool:
+        """Note how to go back from a target that a killed run has left; return whether it is."""
         former = self.standing.other(self.move.target)
-        # One that is stopped in part was on its way out: the target had been watched to its end.
-        if former is None or not self.standing.whole(former):
-            return
-        back = self._reached(former)
-        if not back:
-            return
-        self.switched.update(back)
-        on_undo(self._remove_target, f"{self.move.target} was removed")
+        if self.move.deploy or former is None:
+            return False
+        on_undo(partial(self._go_back, self.move.target, former))
+        return True
+
+    def _go_back(self, unproved: str, former: str) -> str:
+        """Let the former project serve again if the one that a killed run has left does not.
+
+        It is done once, however many steps ask for it.
+
+        :raises DeliveryError: the former one does not serve, or the router refused.
+        """
+        if self.went_back:
+            return ""
+        self.went_back = True
+        if still_well(self.containers.client, self._noted(unproved), self._ask):
+            return as_before([unproved])
+        # One that is stopped in part was on its way out: the other had been watched to its end.
+        if not self.standing.whole(former):
+            return self._serving(unproved)
+        try:
+            back = self._reached(former)
+        except DeliveryError as error:
+            # It may have been restarted, and have another address since.
+            with suppress(DeliveryError):
+                self.containers.wait([one.id for one in self._noted(unproved)])
+                self._restore(self._reached(unproved))
+            raise error.with_state(self._serving(unproved)) from error
+        try:
+            self._restore(back)
+            if unproved == self.move.target:
+                self.switched.update(back)
+                self._remove_target()
+        except DeliveryError as error:
+            raise error.with_state(self._serving(former)) from error
+        return f"{former} has the traffic again" + (
+            f". {unproved} was removed" if unproved == self.move.target else ""
+        )
+
+    def _restore(self, back: Mapping[str, Sequence[str]]) -> None:
         for service, urls in back.items():
-            on_undo(
-                partial(self.routing.drain, service, undo=True), "Its last requests were waited for"
-            )
-            on_undo(
-                partial(self.routing.of(service).restore, partial(list, urls)),
-                f"The traffic of {service} goes to {former} again",
-            )
+            self.routing.of(service).restore(partial(list, urls))
+            self.routing.drain(service, undo=True)
 
     def _reached(self, project: str) -> Mapping[str, Sequence[str]]:
-        """Return where each service of a project is reached; nothing if one of them is not."""
-        there, back = self.standing.projects[project], {}
-        for service in self.routing.entrances:
-            ones = [one.container for one in there.get(service, ()) if one.container.well]
-            back[service] = list(self.routing.known(service, ones))
-        return back if all(back.values()) else {}
+        """Return where each service of a project is reached now, all of which answer.
+
+        :raises DeliveryError: one does not.
+        """
+        client, back = self.containers.client, {}
+        there = patiently(instances, client, project)
+        for service in sorted(self.routing.entrances):
+            ones = there.get(service, ())
+            for one in ones:
+                check_serving(client, self.routing, service, one.id)
+            back[service] = self.routing.urls(service, [one.container for one in ones])
+            if not ones:
+                raise NotServing(f"{project} has no container of {service}")
+        return back
+
+    def _serving(self, project: str) -> str:
+        """Return the sentence on whether a project serves now."""
+        try:
+            wrong = self._ask()
+        except DeliveryError:  # somebody else changed the route
+            return ""
+        services = enumerate_words(sorted(self.routing.entrances))
+        return serving_sentence(services, [project], wrong)
 
     def verify(self, observed: Standing, applied: Sequence[Step]) -> Standing:
         """Look again.

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,12 +15,13 @@ from ..engine.errors import Missing
 from ..engine.health import check_unchanged, grace_after
 from ..engine.inspect import Container
 from ..engine.parallel import patiently, together
-from ..errors import DeliveryError, enumerate_words
+from ..errors import DeliveryError, enumerate_words, join_sentences
 from ..routers.base import StillServing
 from .containers import Containers
 from .decision import ROLLING, Wanted
 from .engine_state import GRACE, Instance
 from .traffic import Traffic
+from .unverified import NotServing, as_before, serving_sentence, still_well
 
 LEFT = "Make sure that the router answers, then run this again."
 
@@ -34,7 +35,9 @@ class Progress:
     :param healthy: those that were found healthy, as they were seen then.
     :param started: ids of the new containers that were started.
     :param stopped: the former containers that were told to stop, by id, each with its policy.
-    :param unproved: ids of those that a killed run has started: an undo stops them.
+    :param unproved: ids of those that a killed run has started: an undo stops them, unless they
+        are still healthy or the former ones do not serve.
+    :param halted: ids of those among them that were told to stop.
     """
 
     made: dict[str, list[str]] = field(default_factory=dict)
@@ -43,6 +46,7 @@ class Progress:
     started: set[str] = field(default_factory=set)
     stopped: dict[str, tuple[Instance, str]] = field(default_factory=dict)
     unproved: set[str] = field(default_factory=set)
+    halted: set[str] = field(default_factory=set)
 
     def stop(self, one: Instance, restart: str = "") -> None:
         """Note that a former container is told to stop.
@@ -67,6 +71,8 @@ class PutBack:
         self.done = False
         # The new containers that are left running, since they may have the traffic.
         self.left: set[str] = set()
+        # Whether something could not be put back.
+        self.failed = False
 
     def __call__(self) -> str:
         """Bring the former containers back; return who serves again.
@@ -84,6 +90,16 @@ class PutBack:
             except DeliveryError as error:
                 failed.append(error)
 
+        unproved = [self.former[one] for one in sorted(self.progress.unproved)]
+        services = {one.service for one in unproved}
+        if unproved and self._still_well(unproved, services):
+            said = as_before([one.name for one in unproved])
+            self._leave(unproved)
+        else:
+            said = ""
+            attempt(partial(self._check_running, services))
+            if failed:
+                self._serve_instead(unproved)
         # Those that still run can have the traffic at once.
         for name in sorted(self.traffic.written):
             attempt(partial(self._send_back_now, name))
@@ -93,6 +109,14 @@ class PutBack:
             attempt(self._stop_new)
         attempt(self.restore_names)
         attempt(self._start_former)
+        if self.progress.unproved:
+            try:
+                self._check_started(services)
+            except DeliveryError as error:
+                failed.append(error)
+                attempt(partial(self._stop_former, services))
+                self._serve_instead(unproved)
+                attempt(partial(self._start_former, services))
         names = {one.service for one, _policy in self.progress.stopped.values()}
         for name in sorted(names | self.traffic.written):
             attempt(partial(self.traffic.send_back, name))
@@ -102,11 +126,84 @@ class PutBack:
             attempt(self._leave_serving)
             attempt(self._stop_new)
         if failed:
-            raise failed[0]
+            self.failed = True
+            raise failed[0].with_state(
+                said or join_sentences(*map(self._serving, sorted(services)))
+            )
         back = self._back()
-        return f"{enumerate_words(back)} {'serves' if len(back) == 1 else 'serve'} again" * bool(
+        again = f"{enumerate_words(back)} {'serves' if len(back) == 1 else 'serve'} again" * bool(
             back
         )
+        return join_sentences(said, again) if said else again
+
+    # What a killed run has started: see unverified.py
+
+    def _still_well(self, unproved: Sequence[Instance], services: set[str]) -> bool:
+        noted = [one.container for one in unproved]
+        return still_well(self.containers.client, noted, partial(self.traffic.ask, services))
+
+    def _leave(self, unproved: Sequence[Instance]) -> None:
+        """Leave those that a killed run has started, and what they serve, as they are."""
+        ids, services = {one.id for one in unproved}, {one.service for one in unproved}
+        self.progress.unproved -= ids
+        for service in services:
+            made = self.progress.made.get(service, [])
+            self.progress.made[service] = [one for one in made if one not in ids]
+        for one, _policy in list(self.progress.stopped.values()):
+            if one.service in services:
+                del self.progress.stopped[one.id]
+        self.traffic.written -= services
+
+    def _serve_instead(self, unproved: Sequence[Instance]) -> None:
+        """Let those that a killed run has started serve again: the former ones do not."""
+        services = {one.service for one in unproved}
+        written = self.traffic.written & services
+        self._leave(unproved)
+        self.traffic.written |= written
+        for service in services & set(self.traffic.former):
+            self.traffic.former[service] = [one.id for one in unproved if one.service == service]
+        for one in unproved:
+            if one.id in self.progress.halted:
+                self.progress.stop(one, self.wanted.project.services[one.service].restart)
+
+    def _check_running(self, services: Iterable[str]) -> None:
+        """Make sure that the former containers that run answer, before they get the traffic."""
+        elsewhere = {*self.progress.stopped, *self.progress.unproved}
+        for service in services:
+            there = [
+                one.id
+                for one in self.former.values()
+                if one.service == service and one.container.well and one.id not in elsewhere
+            ]
+            for one in self.traffic.former.get(service, there):
+                if one in self.former and one not in self.progress.stopped:
+                    self.traffic.check_serving(service, one)
+
+    def _check_started(self, services: Iterable[str]) -> None:
+        """Make sure that the former containers that were started again serve."""
+        for one, _policy in self.progress.stopped.values():
+            if one.service in services:
+                if again := patiently(self.containers.inspect, one.id).restarts:
+                    raise NotServing(f"{one.name} ended, and was restarted {again} time(s)")
+                self.traffic.check_serving(one.service, one.id)
+
+    def _stop_former(self, services: Iterable[str]) -> None:
+        together(
+            partial(patiently, self.containers.stop_and_keep, one.id, one.grace, one.name)
+            for one, _policy in self.progress.stopped.values()
+            if one.service in services
+        )
+
+    def _serving(self, service: str) -> str:
+        ids = self.traffic.former.get(service) or [
+            one.id for one, _policy in self.progress.stopped.values() if one.service == service
+        ]
+        try:
+            wrong = self.traffic.ask([service])
+        except DeliveryError:  # somebody else changed the route
+            return ""
+        names = [self.former[one].name if one in self.former else one for one in ids]
+        return serving_sentence(service, names, wrong)
 
     def _back(self) -> list[str]:
         """Return the names of those that were started again, or have the traffic again."""
@@ -164,18 +261,25 @@ class PutBack:
     def _stop(self, container_id: str) -> None:
         try:
             seen = self.containers.inspect(container_id)
+            if container_id in self.progress.unproved:
+                self.progress.halted.add(container_id)
             grace = grace_after(seen, self.progress.healthy.get(container_id), GRACE)
             self.containers.stop_and_keep(container_id, grace, seen.name)
         except Missing:
             return  # it does not run, then
 
-    def _start_former(self) -> None:
+    def _start_former(self, services: Collection[str] | None = None) -> None:
         """Start them in the order of their dependencies, each level healthy before the next.
 
+        :param services: those whose containers are started; None for all.
         :raises DeliveryError: one could not be started; all others have been.
         """
         failed: list[DeliveryError] = []
-        stopped = self.progress.stopped.values()
+        stopped = [
+            (one, policy)
+            for one, policy in self.progress.stopped.values()
+            if services is None or one.service in services
+        ]
         for level in self.wanted.project.levels({one.service for one, _policy in stopped}):
             try:
                 self._start_level([(one, p) for one, p in stopped if one.service in level])

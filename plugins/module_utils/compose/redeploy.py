@@ -244,7 +244,9 @@ class RedeployChange:
 
     def _stop_former(self, ones: Sequence[Instance]) -> None:
         for one in ones:
-            if one.id not in self.progress.unproved:
+            if one.id in self.progress.unproved:
+                self.progress.halted.add(one.id)
+            else:
                 self.progress.stop(one)
         together(
             partial(self.containers.stop_and_keep, one.id, one.grace, one.name) for one in ones
@@ -319,7 +321,9 @@ class RedeployChange:
         """Note that those which a killed run left serve again if the one it started is no good."""
 
         def remove() -> str:
-            ids = set(kept) - self.put_back.left
+            ids = set(kept) & self.progress.unproved - self.put_back.left
+            if self.put_back.failed:
+                return ""
             for one in ids:
                 patiently(self.containers.remove, one)
             return f"The new containers of {name} were removed" if ids else ""
@@ -327,6 +331,7 @@ class RedeployChange:
         on_undo(remove)
         self.progress.made[name] = list(kept)
         self.progress.started.update(kept)
+        self.progress.unproved.update(kept)
         former = [self.put_back.former[one] for one in back]
         for one in former:
             if not one.container.alive:

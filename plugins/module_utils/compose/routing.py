@@ -14,7 +14,7 @@ from ..errors import DeliveryError
 from ..http import Http
 from ..probe import Expectation
 from ..routers.base import Router, bracketed, normal, same_targets
-from ..routers.check import Check, answered
+from ..routers.check import ANSWERED, Check, answered
 from ..routers.drain import NotDrained
 from ..routers.peers import Share
 from ..routers.routing import Routing
@@ -165,6 +165,17 @@ class ProjectRouting:
         """Ask a container itself; return what is wrong with it, or an empty string."""
         self._health(self.url(service, container))
         return ""
+
+    def check_answers(self, service: str, container: Container) -> None:
+        """Make sure that a container itself answers, if it can be asked.
+
+        :raises DeliveryError: it does not.
+        """
+        url = self.url(service, container)
+        if self.checks.health_path:
+            self._health(url)
+        elif self.network is None:
+            Check(self.http(url), Expectation("/", ANSWERED), self.checks.prove_timeout).run()
 
     def _health(self, url: str) -> None:
         if self.checks.health_path:

@@ -19,6 +19,7 @@ from ..errors import DeliveryError, Interrupted
 from ..routers.base import normal
 from .engine_state import Instance
 from .routing import ProjectRouting
+from .unverified import check_serving
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -82,7 +83,7 @@ class Traffic:
         try:
             urls = routing.urls(name, [self._seen(one) for one in ids])
             self.written.add(name)
-            one_route.switch(urls, _not_noted if self.former.get(name) else on_undo)
+            one_route.switch(urls, not_noted if self.former.get(name) else on_undo)
         except Interrupted:
             raise
         except DeliveryError:
@@ -133,9 +134,17 @@ class Traffic:
             return None
         return lambda container: routing.check(name, container)
 
+    def check_serving(self, name: str, container_id: str) -> None:
+        """Make sure that a container serves, before it gets the traffic back.
+
+        :raises DeliveryError: it does not.
+        """
+        routing = self.routing if name in self.routed else None
+        check_serving(self.client, routing, name, container_id)
+
     def _seen(self, container_id: str) -> Container:
         return patiently(inspect, self.client, container_id)
 
 
-def _not_noted(undo: Callable[[], object], state: str = "") -> None:
-    """Forget how a write is undone: :meth:`Traffic.send_back` does it in its time."""
+def not_noted(undo: Callable[[], object], state: str = "") -> None:
+    """Forget how a write is undone: :meth:`Traffic.send_back` or its like does it in its time."""
