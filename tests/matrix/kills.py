@@ -108,7 +108,7 @@ def moments(flow: str, requests: Sequence[str]) -> list[Moment]:
     """
     acts = [shorten(request) for request in requests if changes(request)]
     found = [Moment(act, number) for number, act in enumerate(acts, 1)]
-    # Who has been stopped before has no requests that are waited for; a router alone watches nobody.
+    # Who has been stopped before has no requests to wait for; a router alone watches nobody.
     lacks = DRAIN if flow in WITH_A_GAP else SOAK if flow == REGISTER else ""
     return found + [Moment(what) for what in (HEALTH, VERIFY, SOAK, DRAIN) if what != lacks]
 
