@@ -14,10 +14,10 @@ from typing import Any
 from ..change import OnUndo, Step, undoing
 from ..deadline import Deadline
 from ..engine.containers import NO_RESTART
-from ..engine.health import MOST_RESTARTS, check_unchanged, soak
+from ..engine.health import MOST_RESTARTS, blaming, check_unchanged, soak
 from ..engine.inspect import CREATED, EXITED, Container, inspect
 from ..engine.parallel import patiently
-from ..errors import DeliveryError, Interrupted, enumerate_words
+from ..errors import DeliveryError, enumerate_words
 from ..routers.base import StillServing
 from .colours import CLEAR, POLICY, SOAK, SWITCH, UP, WATCH, Move, Standing, plan
 from .containers import Containers
@@ -171,9 +171,10 @@ class BlueGreenChange:
                     self._wait([one for one in self._target() if _has_failed(one)])
                     raise
         self._wait(self._target())
-        for one in self._target():
-            if one.service in self.routing.entrances:
-                self.routing.check(one.service, inspect(client, one.id))
+        with blaming(client, self.healthy):
+            for one in self._target():
+                if one.service in self.routing.entrances:
+                    self.routing.check(one.service, inspect(client, one.id))
 
     def _compose_up(self, how: str, deadline: Deadline) -> None:
         project = self.containers.project
@@ -225,7 +226,8 @@ class BlueGreenChange:
         service = detail["service"]
         self._check_unchanged()
         ones = [one for one in self._target() if one.service == service]
-        urls = self.routing.urls(service, [one.container for one in ones])
+        with blaming(self.containers.client, self.healthy):
+            urls = self.routing.urls(service, [one.container for one in ones])
         routing = self.routing.of(service)
         routing.watch = self._check_unchanged
         if self._note_back(on_undo):
@@ -236,14 +238,8 @@ class BlueGreenChange:
             partial(self.routing.drain, service, undo=True), "Its last requests were waited for"
         )
         self.switched.add(service)
-        try:
+        with blaming(self.containers.client, self.healthy):
             routing.switch(urls, on_undo)
-        except Interrupted:
-            raise
-        except DeliveryError:
-            # One that has exited meanwhile explains more than what the router says of it.
-            self._check_unchanged()
-            raise
 
     def _soak(self, _detail: Mapping[str, Any], on_undo: OnUndo) -> None:
         if self.move.deploy:

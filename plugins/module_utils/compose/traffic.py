@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 from ..change import OnUndo
 from ..engine.errors import Missing
-from ..engine.health import check_unchanged
+from ..engine.health import blaming, check_unchanged
 from ..engine.inspect import Container, inspect
 from ..engine.parallel import patiently
-from ..errors import DeliveryError, Interrupted
 from ..routers.base import normal
 from .engine_state import Instance
 from .routing import ProjectRouting
@@ -80,16 +79,10 @@ class Traffic:
             return
         one_route = routing.of(name)
         one_route.watch = partial(check_unchanged, self.client, known)
-        try:
+        with blaming(self.client, known):
             urls = routing.urls(name, [self._seen(one) for one in ids])
             self.written.add(name)
             one_route.switch(urls, not_noted if self.former.get(name) else on_undo)
-        except Interrupted:
-            raise
-        except DeliveryError:
-            # One that has exited meanwhile has no port, and explains more than the router.
-            check_unchanged(self.client, known)
-            raise
 
     def send_back(self, name: str, stopped: Collection[str] = ()) -> bool:
         """Send the traffic back to what had it before; return whether there was any.

@@ -6,12 +6,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..deadline import Deadline, Pace, wait_for
-from ..errors import LOG_LINES, DeliveryError, TimeoutExceeded, cut_log, enumerate_words
+from ..errors import (
+    LOG_LINES,
+    DeliveryError,
+    Interrupted,
+    TimeoutExceeded,
+    cut_log,
+    enumerate_words,
+)
 from ..redaction import Redaction
 from .containers import last_exit
 from .errors import Missing, engine_errors
@@ -192,6 +200,23 @@ def check_unchanged(
         else:
             continue
         raise _failed(client, seen, what, secrets)
+
+
+@contextmanager
+def blaming(client: DockerClient, healthy: Sequence[Container]) -> Iterator[None]:
+    """Blame one of *healthy* for a failure of the block if it has ended meanwhile.
+
+    That explains more than what a router says of it, or that it has no port any more.
+
+    :raises ContainerFailed: the block failed, and one of them is not well any more.
+    """
+    try:
+        yield
+    except Interrupted:
+        raise
+    except DeliveryError:
+        check_unchanged(client, healthy)
+        raise
 
 
 def grace_after(seen: Container, healthy: Container | None, grace: int) -> int:
