@@ -19,7 +19,7 @@ from ..engine.inspect import CREATED, EXITED, Container, inspect
 from ..engine.parallel import patiently
 from ..errors import DeliveryError, enumerate_words
 from ..routers.base import StillServing
-from .colours import CLEAR, POLICY, SOAK, SWITCH, UP, WATCH, Move, Standing, plan
+from .colours import CLEAR, POLICY, RESUME, SOAK, SWITCH, UP, WATCH, Move, Standing, plan
 from .containers import Containers
 from .engine_state import Instance, instances
 from .networks import remove_networks
@@ -117,6 +117,7 @@ class BlueGreenChange:
     def apply(self, step: Step, on_undo: OnUndo) -> None:
         """Run one step."""
         act: Callable[[Mapping[str, Any], OnUndo], None] | None = {
+            RESUME: self._resume,
             WATCH: self._watch,
             CLEAR: self._clear,
             UP: self._up,
@@ -127,6 +128,17 @@ class BlueGreenChange:
         # Former projects are stopped once nothing can fail any more: see clean_up.
         if act is not None:
             act(step.detail, on_undo)
+
+    def _resume(self, detail: Mapping[str, Any], _on_undo: OnUndo) -> None:
+        """Send the traffic to the live project, which has another address than the router knows."""
+        try:
+            for service, urls in self._reached(detail["project"]).items():
+                if self.standing.routes.get(service):
+                    self.routing.of(service).switch(urls, not_noted)
+        except Interrupted:
+            raise
+        except DeliveryError as error:
+            self.left.append(f"{detail['project']} did not get the traffic: {error.message}")
 
     def _watch(self, detail: Mapping[str, Any], _on_undo: OnUndo) -> None:
         """Watch who is live before the other one is removed that served before it."""

@@ -16,6 +16,7 @@ from ..routers.base import normal
 from .engine_state import Instance
 
 COLOURS = ("blue", "green")
+RESUME = "resume"
 WATCH = "watch"
 CLEAR = "clear"
 UP = "up"
@@ -109,6 +110,13 @@ class Standing:
         # One that the engine had to restart has failed, and has another port since.
         return [p for p in whole if not self._restarted(p)] or whole or found[:1]
 
+    def lost(self, target: str) -> str:
+        """Return the one project beside *target* that is healthy, if all routes lead nowhere."""
+        found = self.may_be_live(sorted(self.projects))
+        routed = not self.live and any(self.routes.values())
+        whole = [p for p in found if p != target and self.running(p) and self.whole(p)]
+        return whole[0] if routed and len(found) == 1 and whole else ""
+
     def _restarted(self, project: str) -> bool:
         return any(one.container.restarts for one in self.instances(project))
 
@@ -183,6 +191,9 @@ def plan(standing: Standing, move: Move) -> list[Step]:
     """Return the steps."""
     steps = []
     if move.deploy:
+        if lost := standing.lost(move.target):
+            said = f"send the traffic to {lost}, which runs at another address than the router has"
+            steps.append(Step(RESUME, said, {"project": lost}))
         # A run that was killed has left both running, and may not have proved who is live.
         unproved = sorted(standing.live - {move.target}) if standing.whole(move.target) else []
         if unproved and move.soak and standing.running(move.target):

@@ -17,6 +17,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.cli imp
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.colours import (
     CLEAR,
     POLICY,
+    RESUME,
     RETIRE,
     SOAK,
     SWITCH,
@@ -382,6 +383,17 @@ def test_the_steps_between_two_projects() -> None:
     assert [step.summary for step in plan(seen, Move("p-blue", False, {}, keep=False))] == [
         "remove p-green"
     ]
+
+
+def test_the_live_project_gets_the_traffic_back_if_the_router_leads_nowhere() -> None:
+    crashed = coloured(20, restarts=1, restart="always")
+    projects = {"p-blue": coloured(10, restart="always"), "p-green": crashed, "p": {}}
+    move = Move("p-green", True, {"web": None})
+    steps = plan(Standing(projects, {"web": ["http://gone:1"]}), move)
+    assert [step.action for step in steps] == [RESUME, CLEAR, UP, SWITCH, RETIRE]
+    assert steps[0].detail == {"project": "p-blue"}
+    # Without a route there is no outage.
+    assert plan(Standing(projects, {"web": []}), move)[0].action == CLEAR
 
 
 def test_a_project_is_watched_before_the_former_one_is_stopped() -> None:
