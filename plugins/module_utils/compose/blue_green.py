@@ -14,10 +14,10 @@ from typing import Any
 from ..change import OnUndo, Step, undoing
 from ..deadline import Deadline
 from ..engine.containers import NO_RESTART
-from ..engine.health import MOST_RESTARTS, blaming, check_unchanged, soak
+from ..engine.health import MOST_RESTARTS, SETTLE, blaming, check_unchanged, soak
 from ..engine.inspect import CREATED, EXITED, Container, inspect
 from ..engine.parallel import patiently
-from ..errors import DeliveryError, enumerate_words
+from ..errors import DeliveryError, Interrupted, enumerate_words
 from ..routers.base import StillServing
 from .colours import CLEAR, POLICY, RESUME, SOAK, SWITCH, UP, WATCH, Move, Standing, plan
 from .containers import Containers
@@ -187,6 +187,7 @@ class BlueGreenChange:
             for one in self._target():
                 if one.service in self.routing.entrances:
                     self.routing.check(one.service, inspect(client, one.id))
+        soak(client, self.healthy, SETTLE)
 
     def _compose_up(self, how: str, deadline: Deadline) -> None:
         project = self.containers.project

@@ -16,7 +16,7 @@ from ..change import OnUndo, Step
 from ..deadline import Deadline, Pace, wait_for
 from ..engine.containers import NO_RESTART
 from ..engine.errors import Missing
-from ..engine.health import check_unchanged, soak
+from ..engine.health import SETTLE, check_unchanged, soak
 from ..engine.inspect import Container
 from ..engine.parallel import patiently, together
 from ..errors import DeliveryError, TimeoutExceeded
@@ -270,7 +270,7 @@ class RedeployChange:
         self._run(name, new, live=service.ends)
         self._wait_for([(name, new)], self.traffic.check(name))
         if not service.ends:
-            check_unchanged(self.client, [self.progress.healthy[new]])
+            soak(self.client, [self.progress.healthy[new]], SETTLE)
             self.containers.set_restart(new, self.progress.own[new], name)
         self._serve(name, [*self.serving.get(name, ()), new], on_undo)
 

@@ -35,6 +35,8 @@ PATIENCE = 3
 LAST_ANSWER = 60.0
 # The seconds that one without a health check must have run: many end right after their start.
 STEADY = 1.0
+# Many end right after their first answer, and the engine takes a moment to notice.
+SETTLE = 0.5
 # One that waits for another by ending and being started again gets this many tries.
 MOST_RESTARTS = 3
 # Seconds that one gets to end which has failed before; at its start it may not hear a signal yet.

@@ -15,7 +15,7 @@ from ..change import OnUndo, Step
 from ..deadline import Deadline, Pace
 from ..engine.containers import NO_RESTART
 from ..engine.errors import Missing
-from ..engine.health import STEADY, ContainerFailed, check_unchanged, soak, wait_well
+from ..engine.health import SETTLE, STEADY, ContainerFailed, check_unchanged, soak, wait_well
 from ..engine.inspect import Container
 from ..errors import DeliveryError, enumerate_words
 from ..routers.base import StillServing
@@ -156,7 +156,9 @@ def start(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
 
 def health(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
     """Wait until those are healthy that are new, or new to the traffic."""
-    wait(deploy, step.detail.get("ids") or deploy.coming_ids())
+    seen = wait(deploy, step.detail.get("ids") or deploy.coming_ids())
+    if deploy.tests is None:
+        soak(deploy.engine.client, seen, SETTLE, secrets=deploy.secrets)
 
 
 def test(deploy: Deploy, step: Step, on_undo: OnUndo) -> None:
