@@ -139,9 +139,13 @@ def up(stage: Stage) -> list[str]:
     return sorted(str(one.id) for one in stage.of("web") if one.status == "running")
 
 
-@pytest.mark.parametrize("restart", ["no", "unless-stopped"])
 @pytest.mark.parametrize(
-    "how", ["the others run", "the engine stops the others", "one new one was started"]
+    ("how", "restart"),
+    [
+        ("the others run", "unless-stopped"),
+        ("the engine stops the others", "no"),
+        ("one new one was started", "no"),
+    ],
 )
 def test_what_was_killed_between_three_stops_runs_again_after_a_failure(
     stage: Stage, restart: str, how: str
