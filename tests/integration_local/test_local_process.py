@@ -170,7 +170,7 @@ def test_a_program_that_refuses_is_quoted(lab: Lab) -> None:
     )
     assert play.rc != 0
     assert "demo ended with exit code 78 before it was ready" in play[0].msg
-    assert "Demo does not run" in play[0].msg
+    assert "demo does not run" in play[0].msg
     assert (play[0]["exit_code"], play[0]["log"]) == (78, ["No plan named ********."])
     assert "s3cret-key" not in play.output
 

@@ -142,14 +142,14 @@ def test_a_failed_proof_puts_the_earlier_address_back(lab: Lab) -> None:
     assert done["kind"] == "unproved"
     assert f"{lab.proxy.url}/demo/hits did not answer as healthy" in done.msg
     assert "version is missing, and should be v24" in done.msg
-    assert f"Demo goes to {lab.blue.url}." in done.msg
+    assert f"demo goes to {lab.blue.url}." in done.msg
     assert lab.proxy.current("demo") == lab.blue.url
     assert version_of(lab) == "blue"
 
 
 def test_a_failed_proof_of_the_first_registration_leaves_none(lab: Lab) -> None:
     done = lab.call(url=lab.green.url, prove_fields={"version": "v24"}, prove_timeout=0.1)
-    assert "Demo is registered nowhere." in done.msg
+    assert "demo is registered nowhere." in done.msg
     assert lab.proxy.current("demo") is None
 
 
@@ -210,7 +210,7 @@ def test_a_failed_proof_puts_all_earlier_targets_back(lab: Lab) -> None:
     both = [lab.blue.url, lab.green.url]
     assert lab.call(urls=both).changed
     done = lab.call(url=lab.green.url, prove_fields={"version": "v24"}, prove_timeout=0.1)
-    assert f"Demo goes to {lab.blue.url} and {lab.green.url}." in done.msg
+    assert f"demo goes to {lab.blue.url} and {lab.green.url}." in done.msg
     assert lab.proxy.api("GET", "/demo").json()["urls"] == both
 
 
@@ -278,7 +278,7 @@ def test_the_original_proxy_takes_one_target_and_refuses_several(
     assert (done["previous_url"], done["urls"]) == (None, [lab.blue.url])
     done = lab.call(urls=[lab.blue.url, lab.green.url], **options)
     assert "takes one address for demo, and not 2" in done.msg
-    assert f"Demo goes to {lab.blue.url}." in done.msg
+    assert f"demo goes to {lab.blue.url}." in done.msg
     assert seed_proxy.url == lab.blue.url
 
 

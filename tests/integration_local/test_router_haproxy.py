@@ -380,6 +380,6 @@ def test_proxy_register(server: HaProxyServer, versions: dict[str, AppProcess]) 
     assert [step["step"].split()[0] for step in second["steps"]][-3:] == ["send", "prove", "drain"]
     assert not play.task("Again").changed
     assert unproved.failed
-    assert f"Demo goes to {green}." in unproved.msg
+    assert f"demo goes to {green}." in unproved.msg
     assert (play.task("Remove")["previous_url"], play.task("Remove")["url"]) == (green, None)
     assert server.router().observe("demo").urls == ()

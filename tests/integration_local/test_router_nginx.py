@@ -292,5 +292,5 @@ def test_proxy_register(server: NginxServer, versions: dict[str, AppProcess]) ->
     assert (second["previous_url"], second["url"]) == (blue, green)
     assert (second["proved"], second["drained"]) == (True, True)
     assert not play.task("Again").changed
-    assert f"Demo goes to {green}." in unproved.msg
+    assert f"demo goes to {green}." in unproved.msg
     assert version_at(server.url) == "green"
