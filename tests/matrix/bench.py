@@ -71,7 +71,8 @@ class Bench:
         """A service for one cell; nothing of it is left afterwards."""
         route = self._routes.get()
         try:
-            name = f"{self.prefix}-c{next(self._numbers)}"
+            # No name may begin with another: what is removed is known by how its name begins.
+            name = f"{self.prefix}-c{next(self._numbers):03}"
             folder = self.folder / name
             folder.mkdir()
             front = self.fronts[router, route]
