@@ -75,6 +75,17 @@ def seen(stage: Stage) -> set[tuple[str, str, str]]:
     return found
 
 
+def kill_in_its_soak(stage: Stage, proxy: Proxy) -> None:
+    """Redeploy, and kill that once the new version has the traffic."""
+    before = proxy.current(stage.name)
+    with stage.start(soak=600) as running:
+        eventually(
+            lambda: proxy.current(stage.name) not in {before, None}, "the new version has traffic"
+        )
+        running.process.kill()
+        running.process.wait()
+
+
 @pytest.mark.parametrize("strategy", ["recreate", "rolling", "blue_green"])
 def test_a_version_that_crashes_once_it_has_traffic_is_rolled_back(
     stage: Stage, image: str, proxy: Proxy, strategy: str
@@ -103,16 +114,10 @@ def test_a_run_that_is_killed_while_it_watches_is_made_whole_by_the_next(
     stage.options["strategy"] = strategy
     stage.write({"web": actor(image, "v1", **ANYWHERE)})
     stage.redeploy()
-    before = proxy.current(stage.name)
     # Healthy until /watched is asked for: by the second run only.
     crash = {"CRASH": "watched:3"}
     stage.write({"web": actor(image, "v2", environment=crash, **ANYWHERE)})
-    with stage.start(soak=600) as running:
-        eventually(
-            lambda: proxy.current(stage.name) not in {before, None}, "the new version has traffic"
-        )
-        running.process.kill()
-        running.process.wait()
+    kill_in_its_soak(stage, proxy)
     former = {"recreate": ("v1", "exited", "no")}.get(strategy, ("v1", "running", "unless-stopped"))
     assert seen(stage) == {former, ("v2", "running", "unless-stopped")}
     if version == "good":
@@ -170,15 +175,9 @@ def test_the_only_version_that_serves_stays_although_no_run_has_watched_it_to_it
     frail = actor(image, "v1", command=["sh", "-c", FRAIL], volumes=[f"{data}:/data"], **ANYWHERE)
     stage.write({"web": {**frail, "healthcheck": {"disable": True}}})
     stage.redeploy()
-    before = proxy.current(stage.name)
     crash = {"CRASH": "watched:8"}
     stage.write({"web": actor(image, "v2", environment=crash, **ANYWHERE)})
-    with stage.start(soak=600) as running:
-        eventually(
-            lambda: proxy.current(stage.name) not in {before, None}, "the new version has traffic"
-        )
-        running.process.kill()
-        running.process.wait()
+    kill_in_its_soak(stage, proxy)
     (data / "bad").touch()
     for project in (stage.name, f"{stage.name}-blue"):
         for one in stage.containers(project):
@@ -209,15 +208,9 @@ def test_what_served_before_is_not_removed_for_a_third_version_until_the_second_
     stage.options["strategy"] = "blue_green"
     stage.write({"web": actor(image, "v1", **ANYWHERE)})
     stage.redeploy()
-    before = proxy.current(stage.name)
     crash = {"CRASH": "watched:3"}
     stage.write({"web": actor(image, "v2", environment=crash, **ANYWHERE)})
-    with stage.start(soak=600) as running:
-        eventually(
-            lambda: proxy.current(stage.name) not in {before, None}, "the new version has traffic"
-        )
-        running.process.kill()
-        running.process.wait()
+    kill_in_its_soak(stage, proxy)
     stage.write({"web": actor(image, "v3", **ANYWHERE)})
     stage.options["router"]["prove_path"] = "/watched"
     failed = stage.refused(soak=SOAK)

@@ -18,6 +18,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.service.model i
     SPARE,
     Member,
     Observed,
+    Wanted,
     live,
 )
 
@@ -138,6 +139,15 @@ def test_what_was_proved_is_kept_and_not_what_failed_in_its_soak(
     assert having == {release("a").id, release("c").id} if soaks else having
 
 
+def killed_in_its_soak(routed: bool, what: Wanted) -> World:
+    """A world in which "a" is proved, and the deploy of "b" was killed while it watched that."""
+    world = World(routed)
+    world.deploy("a", what)
+    up = [step.action for step in world.plan("b", what).steps]
+    world.deploy("b", what, up.index(steps.SOAK) + 1)
+    return world
+
+
 ROUTES = pytest.mark.parametrize(("routed", "port"), [(True, None), (True, PORT), (False, PORT)])
 
 
@@ -146,11 +156,8 @@ ROUTES = pytest.mark.parametrize(("routed", "port"), [(True, None), (True, PORT)
 def test_who_was_proved_gets_the_traffic_from_what_crashes_without_being_proved(
     routed: bool, port: int | None, coming: str
 ) -> None:
-    world = World(routed)
     what = wanted(port=port)
-    world.deploy("a", what)
-    up = [step.action for step in world.plan("b", what).steps]
-    world.deploy("b", what, up.index(steps.SOAK) + 1)
+    world = killed_in_its_soak(routed, what)
     # What is well is not sent away by another release that fails.
     assert not world.plan("c", what).intent.back
     # Unless the engine has started it again already: it may crash at any moment.
@@ -168,11 +175,8 @@ def test_who_was_proved_gets_the_traffic_from_what_crashes_without_being_proved(
 def test_who_was_proved_gets_the_traffic_back_from_what_was_killed_in_its_soak(
     routed: bool, port: int | None
 ) -> None:
-    world = World(routed)
     what = wanted(port=port)
-    world.deploy("a", what)
-    up = [step.action for step in world.plan("b", what).steps]
-    world.deploy("b", what, up.index(steps.SOAK) + 1)
+    world = killed_in_its_soak(routed, what)
     planned = world.plan("b", what)
     assert [step.action for step in planned.steps] == [steps.HEALTH, steps.SOAK, steps.APPROVE]
     assert [one.release for one in planned.intent.back] == [release("a").id]
