@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -181,7 +181,7 @@ def _restarted(client: DockerClient, seen: Container) -> str:
 
 
 def check_unchanged(
-    client: DockerClient, healthy: Sequence[Container], secrets: Collection[str] = ()
+    client: DockerClient, healthy: Iterable[Container], secrets: Collection[str] = ()
 ) -> None:
     """Look again at containers that were healthy: the same process must still be.
 
@@ -205,19 +205,27 @@ def check_unchanged(
 
 
 @contextmanager
-def blaming(client: DockerClient, healthy: Sequence[Container]) -> Iterator[None]:
+def blaming(
+    client: DockerClient, healthy: Iterable[Container], secrets: Collection[str] = ()
+) -> Iterator[None]:
     """Blame one of *healthy* for a failure of the block if it has ended meanwhile.
 
     That explains more than what a router says of it, or that it has no port any more.
 
+    :param healthy: looked at when the block has failed: it may add some.
     :raises ContainerFailed: the block failed, and one of them is not well any more.
     """
     try:
         yield
-    except Interrupted:
+    except (Interrupted, ContainerFailed):
         raise
-    except DeliveryError:
-        check_unchanged(client, healthy)
+    except DeliveryError as error:
+        try:
+            check_unchanged(client, healthy, secrets)
+        except ContainerFailed as failed:
+            raise failed from error
+        except DeliveryError:
+            pass
         raise
 
 

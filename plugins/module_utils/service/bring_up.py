@@ -239,17 +239,6 @@ def final(deploy: Deploy) -> list[Container]:
     return [deploy.healthy.get(one) or deploy.engine.inspect(one) for one in deploy.final_ids()]
 
 
-def blame(deploy: Deploy, error: DeliveryError) -> DeliveryError:
-    """Return what *error* comes from: a new instance that has failed, or *error* itself."""
-    try:
-        look_again(deploy)
-    except ContainerFailed as failed:
-        return failed
-    except DeliveryError:
-        pass
-    return error
-
-
 def _stem(deploy: Deploy) -> str:
     release = deploy.before.release
     return f"{deploy.wanted.name}-{release.id}" if release else deploy.wanted.name

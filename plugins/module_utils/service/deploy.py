@@ -15,9 +15,9 @@ from functools import partial
 from typing import Any
 
 from ..change import OnUndo, Step, WholeState
-from ..engine.health import ContainerFailed
+from ..engine.health import blaming
 from ..engine.inspect import Container
-from ..errors import DeliveryError, Interrupted, enumerate_words
+from ..errors import DeliveryError, enumerate_words
 from ..routers.base import Candidate, Route, same_address
 from ..routers.plan import where
 from ..routers.routing import Routing
@@ -123,13 +123,8 @@ class Deploy:
             on_undo(self._as_before)
             if self.planned.intent.back:
                 on_undo(partial(go_back.to_proved, self))
-        try:
+        with blaming(self.engine.client, self.healthy.values(), self.secrets):
             self._steps[step.action](self, step, on_undo)
-        except (Interrupted, ContainerFailed):
-            raise
-        except DeliveryError as error:
-            reason = bring_up.blame(self, error)
-            raise reason from (error.__cause__ if reason is error else error)
 
     def verify(self, observed: Observed, applied: Sequence[Step]) -> Observed:
         """Look whether those that were planned run, and return everything that stands.

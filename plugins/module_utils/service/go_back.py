@@ -71,8 +71,9 @@ def _address_now(deploy: Deploy, member: Member, before: str) -> str:
     return before
 
 
-def _answers(url: str) -> bool:
-    return not shortcoming(Http(url), Expectation("/", ANSWERED), Deadline(ANSWER_SECONDS))
+def _answers(url: str, path: str = "") -> bool:
+    expected = Expectation(path) if path else Expectation("/", ANSWERED)
+    return not shortcoming(Http(url), expected, Deadline(ANSWER_SECONDS))
 
 
 def to_proved(deploy: Deploy) -> None:
@@ -130,11 +131,7 @@ def _serves_on(deploy: Deploy, members: Sequence[Member]) -> bool:
 def _ready(deploy: Deploy, members: Sequence[Member]) -> bool:
     """Tell whether each of them answers at its own address."""
     urls = [deploy.observer.url_of(patiently(deploy.engine.inspect, one.id)) for one in members]
-    path = deploy.wanted.health_path
-    expected = Expectation(path) if path else Expectation("/", ANSWERED)
-    return all(
-        url and not shortcoming(Http(url), expected, Deadline(ANSWER_SECONDS)) for url in urls
-    )
+    return all(url and _answers(url, deploy.wanted.health_path) for url in urls)
 
 
 def _names(members: Sequence[Member]) -> str:
