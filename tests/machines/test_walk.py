@@ -55,7 +55,8 @@ def recommended(answer: str) -> int:
 
 def left(engine: DockerClient) -> list[str]:
     """What there is on the engine, on the disk and among processes that belongs to the machines."""
-    found = [f"container {one.name}" for one in engine.containers.list(all=True)]
+    containers = engine.containers.list(all=True, ignore_removed=True)
+    found = [f"container {one.name}" for one in containers]
     found += [f"volume {one.name}" for one in engine.volumes.list()]
     found += [f"network {one.name}" for one in engine.networks.list()]
     found = [one for one in found if f" immutable-{CHECKOUT}" in one]

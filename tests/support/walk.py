@@ -24,6 +24,9 @@ BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^## +(.*)$", re.MULTILINE)
 LINE = re.compile(r"^(\w+)\$ (.+)$")
 OPENS = re.compile(r"^vagrant ssh (\w+)$")
+# Vagrant asks the engine for all containers there are, then for each, and gives up where another
+# test's is gone by then. Whoever reads that types the line once more.
+VAGRANT_LOST_ONE = re.compile(r"executed by Vagrant didn't complete.*No such object", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,10 @@ class Walk:
         if line == "exit":
             self.shells.pop(where).close()
             return Typed(where, line, 0, "")
-        return Typed(where, line, *self.shells[where].type(line, self.timeout))
+        typed = Typed(where, line, *self.shells[where].type(line, self.timeout))
+        if typed.code and VAGRANT_LOST_ONE.search(typed.output):
+            typed = Typed(where, line, *self.shells[where].type(line, self.timeout))
+        return typed
 
     def section(self, heading: str) -> list[Typed]:
         """Type all lines under a heading; returns what came of each, but for opening and exits."""
