@@ -141,21 +141,26 @@ options:
     default: recreate
   build:
     description:
-      - V(changed) builds an image where what it is built from is not what the image was built from.
-        That is the context, the Dockerfile, the arguments, and the images it is based on where the
-        engine has them. What is built from a URL is always built.
-      - V(always) builds at every run. A service is replaced only where that gave another image.
-      - V(missing) builds where there is no image, V(never) not even then.
-    type: str
-    choices: [changed, always, missing, never]
-    default: changed
-  pull:
-    description:
-      - When to pull the images that are not built. A service is replaced only where that gave
-        another image.
+      - V(always) builds at every run, with the builder's cache. What an image is built from is
+        known to the builder alone; a service is replaced only if that gave another image. Check
+        mode builds nothing, and names what it would build in RV(would_build).
+      - V(missing) builds if there is no image, V(never) not even then.
+      - An image that one service builds and another only names is built, not pulled. If the files
+        give a service both C(build) and a C(pull_policy) other than C(build) or C(never), its image
+        is pulled by that policy, and built only if it cannot be pulled.
     type: str
     choices: [always, missing, never]
-    default: missing
+    default: always
+  pull:
+    description:
+      - When to pull the images that are not built. A service is replaced only if that gave another
+        image.
+      - If this is not given, each service's C(pull_policy) in the files decides, and a service
+        without one is pulled if its image is missing.
+      - If this is given, it overrides the files, but images with C(pull_policy) C(never) or
+        C(build) are at no registry and are not pulled.
+    type: str
+    choices: [always, missing, never]
   build_timeout:
     description:
       - The seconds that all builds together may take. A build that takes longer is ended.
@@ -407,6 +412,14 @@ downtimes:
   description: The same for each service.
   returned: success
   type: dict
+would_build:
+  description:
+    - The images that check mode would build. Whether they change anything is known only by building
+      them. Therefore C(changed) is true only if one is missing, or something else will change.
+    - Empty outside of check mode.
+  returned: success
+  type: list
+  elements: str
 steps:
   description: Each step, with its name (C(step)) and how long it took (C(seconds)).
   returned: success
@@ -444,14 +457,10 @@ def main() -> None:
             },
             "build": {
                 "type": "str",
-                "choices": ["changed", "always", "missing", "never"],
-                "default": "changed",
-            },
-            "pull": {
-                "type": "str",
                 "choices": ["always", "missing", "never"],
-                "default": "missing",
+                "default": "always",
             },
+            "pull": {"type": "str", "choices": ["always", "missing", "never"]},
             "build_timeout": {"type": "float", "default": 3600.0},
             "pull_timeout": {"type": "float", "default": 1800.0},
             "wait_timeout": {"type": "float", "default": 300.0},

@@ -16,11 +16,10 @@ from ..errors import BadOption
 from ..signals import ignore_signals
 from .blue_green import BlueGreenChange, look
 from .colours import Move, Standing, candidate, live_project, slots
-from .context import LABEL
 from .decision import State, Wanted, decide
 from .engine_state import Instance
 from .events import Watch
-from .images import ALWAYS, Images, ImagesChange, Policy
+from .images import Images, ImagesChange
 from .project import Project
 from .report import downtimes, result
 from .routing import ProjectRouting
@@ -40,28 +39,21 @@ def beside(session: Session) -> dict[str, Any]:
         # A run was killed before it was done with its switches: what it wanted is made whole.
         half = session.named(name)
         seen = session.getting(half).observe()
-        if fits(half, standing, seen, session.policy):
+        if fits(half, standing, seen):
             move = Move(name, False, {})
             return finish(session, routing, standing, move, unchanged(seen), project=half)
     live = live_project(standing, base.name)
     target = session.named(candidate(base.name, live))
     fitting = None if live is None else session.named(live)
-
-    def satisfied(service: str, digest: str) -> bool:
-        """Whether the live containers were built from that already."""
-        ones = standing.projects[live].get(service, ()) if live else ()
-        return bool(ones) and all(one.container.labels.get(LABEL) == digest for one in ones)
-
-    getting = session.getting(target, satisfied)
-    if fitting is not None and session.policy.build != ALWAYS:
-        seen = getting.observe()
-        if not seen.stale and fits(fitting, standing, seen, session.policy):
+    if fitting is not None:
+        seen = session.getting(fitting).observe()
+        if not seen.built and not seen.stale and fits(fitting, standing, seen):
             move = Move(fitting.name, False, {})
             return finish(session, routing, standing, move, unchanged(seen), project=fitting)
-    if not session.check_mode:
-        getting = session.getting(target)
+    # The label is part of an image's id, which must not depend on the colour.
+    getting = session.getting(target, base.name)
     got = run(getting, check_mode=session.check_mode)
-    if fitting is not None and fits(fitting, standing, got.after, session.policy):
+    if fitting is not None and fits(fitting, standing, got.after):
         move = Move(fitting.name, False, {})
         return finish(session, routing, standing, move, got, project=fitting)
     move = Move(target.name, True, dict.fromkeys(routing.entrances))
@@ -73,22 +65,12 @@ def unchanged(seen: Images) -> Outcome[Images]:
     return Outcome(False, seen, seen, [], {"before": "", "after": ""})
 
 
-def fits(project: Project, standing: Standing, seen: Images, policy: Policy) -> bool:
-    """Tell whether a project stands as it is wanted, whatever its images are called."""
+def fits(project: Project, standing: Standing, seen: Images) -> bool:
+    """Tell whether a project stands as it is wanted, with images of these ids."""
     if seen.stale:
         return False
-    ids = {}
-    for name in project.services:
-        image, digest = seen.standing[name], seen.digests.get(name)
-        ids[name] = {image.id} if image is not None else set()
-        if digest is not None and policy.build != ALWAYS:
-            ids[name] |= {
-                one.container.image_id
-                for one in standing.projects[project.name].get(name, ())
-                if one.container.labels.get(LABEL) == digest
-            }
-    wanted = Wanted(project, {name: frozenset(found) for name, found in ids.items()})
-    decisions = decide(wanted, State(standing.projects[project.name]))
+    ids = {name: frozenset({one.id} if one else ()) for name, one in seen.standing.items()}
+    decisions = decide(Wanted(project, ids), State(standing.projects[project.name]))
     return not any(decision.changed for decision in decisions.values())
 
 

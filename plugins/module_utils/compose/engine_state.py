@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import Missing, engine_errors
-from ..engine.inspect import EXITED, Container, container_of
+from ..engine.inspect import EXITED, Container, container_of, parse_time
 from .claims import Port, held_ports
 
 if TYPE_CHECKING:
@@ -89,12 +89,16 @@ class Instance:
 
 @dataclass(frozen=True)
 class Image:
-    """An image: its id, labels, the places it declares as volumes, its digests at registries."""
+    """An image: its id, labels, the places it declares as volumes, its digests at registries.
+
+    :param tagged: when it was last given a name, in nanoseconds since 1970; each build does.
+    """
 
     id: str
     labels: Mapping[str, str] = field(default_factory=dict)
     volumes: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
+    tagged: int = field(default=0, compare=False)
 
 
 def instance_of(attributes: Mapping[str, Any]) -> Instance:
@@ -167,6 +171,7 @@ def image(client: DockerClient, name: str) -> Image | None:
         labels=config.get("Labels") or {},
         volumes=tuple(config.get("Volumes") or ()),
         digests=tuple(seen.get("RepoDigests") or ()),
+        tagged=parse_time((seen.get("Metadata") or {}).get("LastTagTime") or ""),
     )
 
 

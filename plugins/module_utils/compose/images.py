@@ -10,8 +10,10 @@ the former images again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ..change import OnUndo, Step
@@ -19,22 +21,17 @@ from ..engine.errors import EngineError, engine_errors
 from ..engine.parallel import patiently
 from ..errors import DeliveryError, enumerate_words
 from .cli import Compose, ComposeError, Limit
-from .context import LABEL, context_digest
 from .diff import short
 from .engine_state import Image, image, images
+from .image_sources import BUILD, PULL, PULL_OR_BUILD, Policy, Source, find_sources
 from .project import Project
-from .service import Service
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-BUILD = "build"
-PULL = "pull"
-
-CHANGED = "changed"
-ALWAYS = "always"
-MISSING = "missing"
-NEVER = "never"
+# An attestation holds times, so with it each build would give another id on engines that keep
+# them (the containerd image store). What the files say of provenance is done all the same.
+PLAIN_IMAGES = "BUILDX_NO_DEFAULT_ATTESTATIONS"
 
 SLOW_BUILD = "Raise build_timeout if it needs longer, or find out what the build waits for."
 SLOW_PULL = "Raise pull_timeout if it needs longer, or find out why the registry is so slow."
@@ -48,172 +45,154 @@ class ImageMissing(DeliveryError):
 
 @dataclass(frozen=True)
 class Images:
-    """The images that stand, by service, and which services' are going to change.
+    """The images that stand, and how they are got.
 
-    :param digests: of what is to be built from, by service.
-    :param stale: the services whose image a build or a pull would change.
+    :param standing: by service.
+    :param named: by name, also those that only a build needs.
+    :param ways: how each is got, by name; those are left out that stay as they are.
+    :param stale: the services whose image is known to change: it is missing, or its registry has
+        another.
     """
 
     standing: Mapping[str, Image | None]
-    digests: Mapping[str, str | None] = field(default_factory=dict)
+    named: Mapping[str, Image | None] = field(default_factory=dict)
+    ways: Mapping[str, str] = field(default_factory=dict)
     stale: frozenset[str] = frozenset()
 
-
-@dataclass(frozen=True)
-class Policy:
-    """When to build and when to pull.
-
-    :param build: ``changed`` where what it is built from is not what the image bears; ``always``;
-        ``missing`` where there is no image; ``never``.
-    :param pull: ``always``, ``missing`` or ``never``.
-    :param build_timeout: the seconds that a build may take.
-    :param pull_timeout: the seconds that a pull may take.
-    """
-
-    build: str = CHANGED
-    pull: str = MISSING
-    build_timeout: float = 3600.0
-    pull_timeout: float = 1800.0
+    @property
+    def built(self) -> list[str]:
+        """The names of the images that are built. Only building tells whether they change."""
+        return sorted(name for name, way in self.ways.items() if way == BUILD)
 
 
 class ImagesChange:
     """Build and pull what is wanted.
 
-    :param satisfied: tells whether a service already runs what a build from that digest would
-        give, so that nothing needs to be built under another name.
+    :param compose: its name is the project that new images are labelled with. Images of one
+        content have one id only if that is the same.
     """
 
     def __init__(
-        self,
-        client: DockerClient,
-        compose: Compose,
-        project: Project,
-        policy: Policy,
-        *,
-        satisfied: Callable[[str, str], bool] = lambda service, digest: False,
+        self, client: DockerClient, compose: Compose, project: Project, policy: Policy
     ) -> None:
         self.client = client
         self.compose = compose
         self.project = project
         self.policy = policy
-        self.satisfied = satisfied
+        self.sources: Mapping[str, Source] = {}
         self.before = Images({})
 
     def observe(self) -> Images:
-        """Look at the images, at what they are built from, and at registries' digests."""
-        services = self.project.services
-        by_name = images(self.client, (service.image for service in services.values()))
-        standing = {name: by_name[service.image] for name, service in services.items()}
-        digests: dict[str, str | None] = {}
-        stale = set()
-        for name, service in services.items():
-            seen = standing[name]
-            if service.built:
-                digests[name] = context_digest(service.spec["build"], self._id_of)
-                if self._stale_build(name, seen, digests[name]):
-                    stale.add(name)
-            elif self._stale_pull(service, seen):
-                stale.add(name)
-        self.before = Images(standing, digests, frozenset(stale))
+        """Look at the images, and at registries' digests.
+
+        :raises ComposeError: two services build one name from different things.
+        """
+        self.sources = find_sources(self.project)
+        seen = images(self.client, self.sources)
+        now = time.time()
+        ways = {
+            name: way
+            for name, source in self.sources.items()
+            if (way := source.way(seen[name], self.policy, now))
+        }
+        stale = {
+            user
+            for name, source in self.sources.items()
+            if seen[name] is None
+            or (ways.get(name) in {PULL, PULL_OR_BUILD} and self._newer(name, seen[name]))
+            for user in source.users
+        }
+        self.before = Images(self._by_service(seen), seen, ways, frozenset(stale))
         return self.before
 
-    def _id_of(self, name: str) -> str | None:
-        seen = image(self.client, name)
-        return seen.id if seen else None
+    def _by_service(self, seen: Mapping[str, Image | None]) -> dict[str, Image | None]:
+        return {user: seen[one.image] for one in self.sources.values() for user in one.users}
 
-    def _stale_build(self, name: str, seen: Image | None, digest: str | None) -> bool:
-        if digest is not None and self.satisfied(name, digest):
-            return False
-        if seen is None:
-            return True
-        if self.policy.build in {MISSING, NEVER}:
-            return False
-        return digest is None or seen.labels.get(LABEL) != digest
-
-    def _stale_pull(self, service: Service, seen: Image | None) -> bool:
-        if seen is None:
-            return True
-        if self.policy.pull != ALWAYS or service.spec.get("pull_policy") == NEVER:
-            return False
+    def _newer(self, name: str, seen: Image | None) -> bool:
+        """Tell whether the registry has another image by that name."""
         try:
-            with engine_errors(f"ask for the digest of {service.image}"):
-                told = self.client.images.get_registry_data(service.image)
+            with engine_errors(f"ask for the digest of {name}"):
+                told = self.client.images.get_registry_data(name)
         except EngineError:
             return False  # a pull will say it, and by its proper reason
-        return not any(known.endswith(f"@{told.id}") for known in seen.digests)
+        return not any(known.endswith(f"@{told.id}") for known in (seen.digests if seen else ()))
 
     def plan(self, observed: Images) -> Sequence[Step]:
         """Return the steps.
 
         :raises ImageMissing: an image is missing that may not be got.
         """
-        build, pull = [], []
-        for name, service in self.project.services.items():
-            missing = observed.standing[name] is None
-            if service.built:
-                if missing and self.policy.build == NEVER and name in observed.stale:
-                    raise ImageMissing(
-                        f"the image {service.image} of service {name} is missing, and must not be "
-                        "built",
-                        next_step="Load or build it where the engine is, or allow the build.",
-                    )
-                if name in observed.stale or self.policy.build == ALWAYS:
-                    build.append(name)
-            elif missing and NEVER in {self.policy.pull, service.spec.get("pull_policy")}:
+        for name, source in sorted(self.sources.items()):
+            if observed.named[name] is None and name not in observed.ways:
+                how = "build" if source.builder else "pull"
+                user = next(iter(source.users), source.builder)
                 raise ImageMissing(
-                    f"the image {service.image} of service {name} is missing, and must not be "
-                    "pulled",
-                    next_step="Load or build it where the engine is, or allow the pull.",
+                    f"the image {name} of service {user} is missing, and must not be "
+                    f"{'built' if source.builder else 'pulled'}",
+                    next_step=f"Load or build it where the engine is, or allow the {how}.",
                 )
-            elif name in observed.stale or self._pulled_anyway(service):
-                pull.append(name)
         steps = []
-        if pull:
-            steps.append(Step(PULL, f"pull {self._names(pull)}", {"services": pull}))
-        if build:
-            steps.append(Step(BUILD, f"build {self._names(build)}", {"services": build}))
+        said = {
+            PULL: "pull {}",
+            PULL_OR_BUILD: "pull {}, or build what cannot be pulled",
+            BUILD: "build {}",
+        }
+        for way, summary in said.items():
+            names = sorted(name for name, found in observed.ways.items() if found == way)
+            if names:
+                steps.append(Step(way, summary.format(_listed(names)), {"images": names}))
         return steps
-
-    def _pulled_anyway(self, service: Service) -> bool:
-        return self.policy.pull == ALWAYS and service.spec.get("pull_policy") != NEVER
-
-    def _names(self, services: Collection[str]) -> str:
-        names = dict.fromkeys(self.project.services[name].image for name in sorted(services))
-        return f"the image{'s' if len(names) > 1 else ''} {enumerate_words(names)}"
 
     def apply(self, step: Step, on_undo: OnUndo) -> None:
         """Run one step."""
         on_undo(self.tag_back, "The former images have their names back")
-        names = sorted(step.detail["services"])
-        if step.action == PULL:
-            self.compose.run(
-                self.project.model_with({}),
-                *("pull", "--quiet", *names),
-                doing=step.summary,
-                limit=Limit(self.policy.pull_timeout, SLOW_PULL),
-            )
+        names: Sequence[str] = step.detail["images"]
+        if step.action == BUILD:
+            self._build(names, step.summary)
             return
+        self._pull(names, step.summary, fallible=step.action == PULL_OR_BUILD)
+        if step.action == PULL_OR_BUILD:
+            self._build([name for name in names if image(self.client, name) is None], step.summary)
+
+    def _pull(self, names: Collection[str], doing: str, *, fallible: bool) -> None:
         specs = {}
         for name in names:
-            spec = dict(self.project.services[name].spec)
-            digest = self.before.digests[name]
-            build = dict(spec["build"])
-            if digest is not None:
-                build["labels"] = {**(build.get("labels") or {}), LABEL: digest}
-            specs[name] = {**spec, "build": build}
+            source = self.sources[name]
+            service = source.builder or source.users[0]
+            spec = {**self.project.model["services"][service], "image": name}
+            # Compose would leave out again what it finds there.
+            specs[service] = {**spec, "pull_policy": "always"}
+        flags = ["--quiet", *(["--ignore-pull-failures"] if fallible else [])]
         self.compose.run(
             self.project.model_with(specs),
-            *("build", "--quiet", *names),
-            doing=step.summary,
+            *("pull", *flags, *sorted(specs)),
+            doing=doing,
+            limit=Limit(self.policy.pull_timeout, SLOW_PULL),
+        )
+
+    def _build(self, names: Collection[str], doing: str) -> None:
+        """Build all in one call: compose and its builder put them in their order."""
+        specs = {}
+        for name in names:
+            builder = self.sources[name].builder
+            if builder is not None:
+                specs[builder] = {**self.project.model["services"][builder], "image": name}
+        if not specs:
+            return
+        plain = {PLAIN_IMAGES: os.environ.get(PLAIN_IMAGES, "1")}
+        compose = replace(self.compose, variables={**plain, **self.compose.variables})
+        compose.run(
+            self.project.model_with(specs),
+            *("build", "--quiet", *sorted(specs)),
+            doing=doing,
             limit=Limit(self.policy.build_timeout, SLOW_BUILD),
         )
 
     def tag_back(self) -> None:
         """Give the former images their names back."""
-        for name, seen in self.before.standing.items():
-            wanted = self.project.services[name].image
-            if seen is not None and "@" not in wanted:
-                patiently(self._tag, seen, wanted)
+        for name, seen in self.before.named.items():
+            if seen is not None and "@" not in name:
+                patiently(self._tag, seen, name)
 
     def _tag(self, seen: Image, name: str) -> None:
         now = image(self.client, name)
@@ -231,30 +210,39 @@ class ImagesChange:
 
         :raises ComposeError: an image is still missing.
         """
-        by_name = images(self.client, (one.image for one in self.project.services.values()))
-        standing = {name: by_name[one.image] for name, one in self.project.services.items()}
-        for name, seen in standing.items():
-            if seen is None and (name in observed.stale or not self.project.services[name].built):
+        seen = images(self.client, self.sources)
+        for name, found in seen.items():
+            if found is None:
                 raise ComposeError(
-                    f"the image {self.project.services[name].image} is missing although docker "
-                    "compose has built or pulled it"
+                    f"the image {name} is missing although docker compose has built or pulled it"
                 )
-        return Images(standing, observed.digests, frozenset())
+        return Images(self._by_service(seen), seen)
 
     def describe(self, observed: Images) -> str:
         """Show the images."""
-        return "".join(
-            f"{name}: image {self.project.services[name].image} "
-            f"{short(seen.id) if seen else 'missing'}\n"
-            for name, seen in sorted(observed.standing.items())
-        )
+        return self._shown(observed, {})
 
     def expected(self, observed: Images, steps: Sequence[Step]) -> str:
-        """Show what they will be."""
+        """Show what is known of what they will be: only building tells what a build changes."""
+        words = {}
+        for name, way in observed.ways.items():
+            seen = observed.named[name]
+            if way == BUILD and seen is not None:
+                words[name] = f"{short(seen.id)} (would build; only that tells whether it changes)"
+            elif way == BUILD:
+                words[name] = "missing (would build)"
+            elif seen is None or set(self.sources[name].users) & observed.stale:
+                words[name] = "pulled"
+        return self._shown(observed, words)
+
+    def _shown(self, observed: Images, words: Mapping[str, str]) -> str:
         lines = []
-        for name, seen in sorted(observed.standing.items()):
-            now = f"{short(seen.id) if seen else 'missing'}"
-            if name in observed.stale:
-                now = "built anew" if self.project.services[name].built else "pulled"
-            lines.append(f"{name}: image {self.project.services[name].image} {now}\n")
-        return "".join(lines)
+        for name, source in self.sources.items():
+            seen = observed.named[name]
+            said = words.get(name) or (short(seen.id) if seen else "missing")
+            lines += [f"{user}: image {name} {said}\n" for user in source.users or ("build",)]
+        return "".join(sorted(lines))
+
+
+def _listed(names: Collection[str]) -> str:
+    return f"the image{'s' if len(names) > 1 else ''} {enumerate_words(names)}"

@@ -33,6 +33,7 @@ def result(
     replaced = got.after.standing != got.before.standing
     return {
         "changed": outcome.changed or replaced or (check_mode and bool(got.before.stale)),
+        "would_build": got.before.built if check_mode else [],
         "steps": [*got.steps, *outcome.steps],
         "diff": {side: got.diff[side] + outcome.diff[side] for side in ("before", "after")},
         "project": projects.pop() if len(projects) == 1 else None,

@@ -17,7 +17,8 @@ from .cli import Compose
 from .containers import Containers
 from .decision import BLUE_GREEN, ROLLING
 from .engine_state import Image
-from .images import ImagesChange, Policy
+from .image_sources import Policy
+from .images import ImagesChange
 from .options import routing_of
 from .project import Project, load
 from .routing import ProjectRouting
@@ -79,14 +80,13 @@ class Session:
         """Return the router, where there is one."""
         return routing_of(self.params, project, self.connection)
 
-    def getting(
-        self,
-        project: Project,
-        satisfied: Callable[[str, str], bool] = lambda service, digest: False,
-    ) -> ImagesChange:
-        """Return what gets the project's images."""
-        compose = replace(self.compose, name=project.name)
-        return ImagesChange(self.client, compose, project, self.policy, satisfied=satisfied)
+    def getting(self, project: Project, label: str = "") -> ImagesChange:
+        """Return what gets the project's images.
+
+        :param label: the project that new images are labelled with; its own if it is not given.
+        """
+        compose = replace(self.compose, name=label or project.name)
+        return ImagesChange(self.client, compose, project, self.policy)
 
     def containers(
         self, project: Project, images: Mapping[str, Image | None] | None = None

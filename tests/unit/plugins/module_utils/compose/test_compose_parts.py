@@ -2,11 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What plans are made of: digests, build contexts, lines of files, downtimes, colours."""
+"""What plans are made of: digests, lines of files, downtimes, colours."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,12 +28,6 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.colours
     candidate,
     live_project,
     plan,
-)
-from ansible_collections.immutable.delivery.plugins.module_utils.compose.context import (
-    NoContext,
-    bases,
-    context_digest,
-    ignored,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.engine_state import (
     Instance,
@@ -94,111 +87,6 @@ def test_the_way_of_another_version_is_found_out(left_out: tuple[str, ...]) -> N
     hashes = {name: digest(spec, left_out) for name, spec in specs.items()}
     assert Hashing.found(specs, hashes) == Hashing(left_out, True)
     assert Hashing.found(specs, {**hashes, "api": "0"}).known is False
-
-
-def context(folder: Path, **files: str) -> dict[str, str]:
-    for name, text in {"Dockerfile": "FROM base\n", **files}.items():
-        (folder / name).write_text(text)
-    return {"context": str(folder)}
-
-
-def change_mode(folder: Path) -> None:
-    (folder / "data").chmod(0o755)
-
-
-def change_data(folder: Path) -> None:
-    (folder / "data").write_text("two")
-
-
-def add_file(folder: Path) -> None:
-    (folder / "sub").mkdir()
-
-
-def change_dockerfile(folder: Path) -> None:
-    (folder / "Dockerfile").write_text("FROM base\nRUN true\n")
-
-
-@pytest.mark.parametrize("change", [change_mode, change_data, add_file, change_dockerfile])
-def test_the_digest_of_a_context_changes_with_it(
-    tmp_path: Path, change: Callable[[Path], None]
-) -> None:
-    build = context(tmp_path, data="one")
-    before = context_digest(build)
-    assert before is not None
-    assert context_digest(build) == before
-    change(tmp_path)
-    assert context_digest(build) != before
-
-
-def test_the_digest_of_a_context_knows_arguments_and_bases_and_not_its_place(
-    tmp_path: Path,
-) -> None:
-    one, other = tmp_path / "one", tmp_path / "other"
-    for folder in (one, other):
-        folder.mkdir()
-    build = context(one, data="x")
-    digests = {
-        context_digest(build),
-        context_digest({**build, "args": {"A": "1"}}),
-        context_digest(build, lambda name: f"id of {name}"),
-        context_digest({**build, "target": "x"}),
-        context_digest({**build, "dockerfile_inline": "FROM base\nRUN x"}),
-    }
-    assert len(digests) == 5
-    assert context_digest(build) == context_digest(context(other, data="x"))
-    # Our own label must not make a difference.
-    assert context_digest({**build, "labels": {"a": "b"}}) == context_digest(build)
-
-
-def test_a_context_afar_is_not_known_and_a_missing_one_is_named(tmp_path: Path) -> None:
-    assert context_digest({"context": "https://example.org/repo.git"}) is None
-    with pytest.raises(NoContext, match="no folder"):
-        context_digest({"context": str(tmp_path / "none")})
-    with pytest.raises(NoContext, match="Dockerfile"):
-        context_digest({"context": str(tmp_path)})
-
-
-def test_what_is_ignored_does_not_count(tmp_path: Path) -> None:
-    build = context(tmp_path, **{".dockerignore": "*.log\n", "data": "x"})
-    before = context_digest(build)
-    (tmp_path / "much.log").write_text("x")
-    assert context_digest(build) == before
-
-
-@pytest.mark.parametrize(
-    ("path", "patterns", "left_out"),
-    [
-        ("a.log", ["*.log"], True),
-        ("sub/a.log", ["*.log"], False),
-        ("sub/a.log", ["**/*.log"], True),
-        ("a.log", ["**/*.log"], True),
-        ("sub/deep/a", ["sub"], True),
-        ("sub/deep/a", ["sub/"], True),
-        ("subway/a", ["sub"], False),
-        ("sub/keep", ["sub", "!sub/keep"], False),
-        ("sub/keep", ["!sub/keep", "sub"], True),
-        ("README.md", ["*.md", "!README.md"], False),
-        ("a1", ["a?"], True),
-        ("a1", ["a[0-9]"], True),
-        ("a/b/c", ["a/**/c"], True),
-        ("a/c", ["a/**/c"], True),
-        ("anything", ["."], False),
-        ("x", ["/x"], True),
-    ],
-)
-def test_the_last_pattern_that_matches_decides(
-    path: str, patterns: list[str], left_out: bool
-) -> None:
-    assert ignored(path, patterns) is left_out
-
-
-def test_bases_are_read_with_their_arguments() -> None:
-    text = (
-        'ARG BASE="one:1"\nARG OTHER\nFROM ${BASE} AS x\n'
-        "FROM --platform=linux/amd64 $OTHER\nfrom x\n"
-    )
-    assert bases(text, {"OTHER": "two:2"}) == ["one:1", "two:2", "x"]
-    assert bases(text, {"BASE": "three"}) == ["three", "", "x"]
 
 
 FILE = """\
