@@ -139,6 +139,24 @@ options:
     type: str
     choices: [recreate, rolling, blue_green]
     default: recreate
+  recreate:
+    description:
+      - V(auto) replaces a container if its image, its configuration, or a file that it has from the
+        host changed. That is a file that the compose files mount by itself, or give as a C(config)
+        or C(secret). V(always) replaces all containers of the run.
+      - A file that was replaced, as M(ansible.builtin.template) and M(ansible.builtin.copy) do,
+        changed if its content did. One that was written in place changed if it is mounted
+        read-only; a writable one may have been written by the container itself.
+      - For this the task runs as root on the engine's host. Otherwise a file that is mounted
+        read-only changed if it has a newer time (ctime) than the container's start.
+      - A container that is started again has the files as they are then. If a new file is bad, an
+        undo with O(strategy=recreate) cannot bring the former one back. With O(strategy=rolling)
+        the former container runs until its successor is healthy.
+      - Folders are not compared, since they may hold data. To have a changed file noticed, mount
+        the file itself. Nothing is known of files on engines that are reached by TCP.
+    type: str
+    choices: [auto, always]
+    default: auto
   build:
     description:
       - V(always) builds at every run, with the builder's cache. What an image is built from is
@@ -455,6 +473,7 @@ def main() -> None:
                 "choices": ["recreate", "rolling", "blue_green"],
                 "default": "recreate",
             },
+            "recreate": {"type": "str", "choices": ["auto", "always"], "default": "auto"},
             "build": {
                 "type": "str",
                 "choices": ["always", "missing", "never"],

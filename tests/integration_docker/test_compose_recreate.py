@@ -84,10 +84,12 @@ def test_only_what_uses_the_static_data_is_replaced(stage: Stage) -> None:
     before = stage.state()
     foreseen = stage.redeploy(_ansible_check_mode=True, _ansible_diff=True)
     assert stage.events_since(began) == []
-    assert (foreseen["changed"], stage.state()) == (True, before)
+    # What a build will give is known to the builder alone.
+    assert (foreseen["changed"], foreseen["would_build"]) == (False, [f"{stage.name}-static"])
+    assert stage.state() == before
 
     done = stage.redeploy()
-    assert [one["step"] for one in done["steps"]] == [one["step"] for one in foreseen["steps"]]
+    assert done["changed"]
     assert {one["service"] for one in done["previous"]} == {"static", "api", "side"}
     assert done["downtimes"]["other"] == 0
     assert 0 < done["downtimes"]["api"] <= done["downtime_seconds"]
@@ -97,9 +99,10 @@ def test_only_what_uses_the_static_data_is_replaced(stage: Stage) -> None:
     assert [one.id for one in stage.of("dynamic")] == [dynamic.id]
     assert [one.id for one in stage.of("other")] == [other.id]
 
-    began = time.time()
+    began, standing = time.time(), stage.state()
     again = stage.redeploy()
-    assert (again["changed"], again["steps"], stage.events_since(began)) == (False, [], [])
+    assert (again["changed"], stage.state()) == (False, standing)
+    assert [one for one in stage.events_since(began) if one.startswith("container")] == []
     # Compose itself agrees that nothing is to be done.
     command = ["docker", "compose", "-p", stage.name, "up", "-d"]
     subprocess.run(command, cwd=stage.folder, check=True, capture_output=True)

@@ -39,21 +39,24 @@ def beside(session: Session) -> dict[str, Any]:
         # A run was killed before it was done with its switches: what it wanted is made whole.
         half = session.named(name)
         seen = session.getting(half).observe()
-        if fits(half, standing, seen):
+        # What that run was forced to replace it has replaced.
+        outdated = session.outdated(half, standing.projects[name], forced=False)
+        if fits(half, standing, seen, outdated):
             move = Move(name, False, {})
             return finish(session, routing, standing, move, unchanged(seen), project=half)
     live = live_project(standing, base.name)
     target = session.named(candidate(base.name, live))
     fitting = None if live is None else session.named(live)
+    outdated = {} if fitting is None else session.outdated(fitting, standing.projects[fitting.name])
     if fitting is not None:
         seen = session.getting(fitting).observe()
-        if not seen.built and not seen.stale and fits(fitting, standing, seen):
+        if not seen.built and not seen.stale and fits(fitting, standing, seen, outdated):
             move = Move(fitting.name, False, {})
             return finish(session, routing, standing, move, unchanged(seen), project=fitting)
     # The label is part of an image's id, which must not depend on the colour.
     getting = session.getting(target, base.name)
     got = run(getting, check_mode=session.check_mode)
-    if fitting is not None and fits(fitting, standing, got.after):
+    if fitting is not None and fits(fitting, standing, got.after, outdated):
         move = Move(fitting.name, False, {})
         return finish(session, routing, standing, move, got, project=fitting)
     move = Move(target.name, True, dict.fromkeys(routing.entrances))
@@ -65,12 +68,17 @@ def unchanged(seen: Images) -> Outcome[Images]:
     return Outcome(False, seen, seen, [], {"before": "", "after": ""})
 
 
-def fits(project: Project, standing: Standing, seen: Images) -> bool:
-    """Tell whether a project stands as it is wanted, with images of these ids."""
+def fits(project: Project, standing: Standing, seen: Images, outdated: Mapping[str, str]) -> bool:
+    """Tell whether a project stands as it is wanted, with images of these ids.
+
+    :param outdated: why containers are to be replaced all the same, by their ids.
+    """
     if seen.stale:
         return False
     ids = {name: frozenset({one.id} if one else ()) for name, one in seen.standing.items()}
-    decisions = decide(Wanted(project, ids), State(standing.projects[project.name]))
+    decisions = decide(
+        Wanted(project, ids, outdated=outdated), State(standing.projects[project.name])
+    )
     return not any(decision.changed for decision in decisions.values())
 
 

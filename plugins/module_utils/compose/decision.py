@@ -34,6 +34,8 @@ class Wanted:
         image is going to be another one.
     :param routed: the services whose containers a router sends traffic to.
     :param soak: the seconds that new containers are watched before the former ones go.
+    :param outdated: why containers cannot stay, by their ids, for what is not to be seen in them:
+        see outdated.py.
     """
 
     project: Project
@@ -41,6 +43,7 @@ class Wanted:
     strategy: str = RECREATE
     routed: frozenset[str] = frozenset()
     soak: float = 0.0
+    outdated: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,8 @@ def shortcoming(
     refers = references(service, one)
     if refers is None or one.hash not in service.hashes(refers, one.inherited):
         return "its configuration changed"
+    if one.id in wanted.outdated:
+        return wanted.outdated[one.id]
     for name, container_id in refers.items():
         if container_id not in {kept.id for kept in decisions[name].keep}:
             return f"it uses {name}, which is replaced"

@@ -94,4 +94,5 @@ def wanted_of(
         session.params["strategy"],
         frozenset(routing.entrances if routing else ()),
         session.params["soak"],
+        session.outdated(project, instances(session.client, project.name)),
     )

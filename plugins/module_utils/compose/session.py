@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,11 @@ from ..signals import ignore_signals
 from .cli import Compose
 from .containers import Containers
 from .decision import BLUE_GREEN, ROLLING
-from .engine_state import Image
-from .image_sources import Policy
+from .engine_state import Image, Instance
+from .image_sources import ALWAYS, Policy
 from .images import ImagesChange
 from .options import routing_of
+from .outdated import find_outdated
 from .project import Project, load
 from .routing import ProjectRouting
 from .suitable import check_repeatable, check_startable
@@ -87,6 +88,18 @@ class Session:
         """
         compose = replace(self.compose, name=label or project.name)
         return ImagesChange(self.client, compose, project, self.policy)
+
+    def outdated(
+        self,
+        project: Project,
+        standing: Mapping[str, Sequence[Instance]],
+        *,
+        forced: bool | None = None,
+    ) -> dict[str, str]:
+        """Return why containers are to be replaced, by their ids, as :func:`find_outdated` does."""
+        if forced is None:
+            forced = self.params["recreate"] == ALWAYS
+        return find_outdated(self.client, self.compose, project, standing, forced=forced)
 
     def containers(
         self, project: Project, images: Mapping[str, Image | None] | None = None

@@ -1,0 +1,199 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``compose_redeploy`` and the files that containers have from the host, on the engine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docker import DockerClient
+
+from tests.support.compose import Stage, relayed
+from tests.support.engine import BASE_IMAGE, remove_all
+
+SLEEP = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
+
+
+@pytest.fixture
+def stage(
+    engine: DockerClient, prefix: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Stage]:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    staged = Stage(engine, f"{prefix}-{abs(hash(request.node.name)) % 10**6}", folder)
+    yield staged
+    remove_all(engine, staged.name)
+
+
+def sleeper(**more: Any) -> dict[str, Any]:
+    command = [SLEEP[0], SLEEP[1], SLEEP[2].replace("$", "$$")]
+    return {"image": BASE_IMAGE, "command": command, **more}
+
+
+def up(stage: Stage) -> None:
+    """What plain compose does with the project."""
+    command = ["docker", "compose", "-p", stage.name, "up", "-d"]
+    subprocess.run(command, cwd=stage.folder, capture_output=True, check=True)
+
+
+def ids(stage: Stage) -> set[str]:
+    return {str(one.id) for one in stage.containers()}
+
+
+def text(stage: Stage, service: str, path: str) -> str:
+    (one,) = stage.of(service)
+    code, said = one.exec_run(["cat", path])
+    assert code == 0, said
+    return str(said.decode())
+
+
+def put(path: Path, content: str) -> None:
+    """Put another file in its place, as Ansible's modules do."""
+    fresh = path.with_name(f".{path.name}.fresh")
+    fresh.write_text(content)
+    fresh.replace(path)
+
+
+def put_old(path: Path, content: str) -> None:
+    """The same with a file that is older than the container, as rsync and tar do."""
+    fresh = path.with_name(f".{path.name}.fresh")
+    fresh.write_text(content)
+    os.utime(fresh, (1, 1))
+    fresh.replace(path)
+
+
+def write(path: Path, content: str) -> None:
+    path.write_text(content)
+
+
+def project(stage: Stage, mode: str = "") -> None:
+    for name in ("app.conf", "given", "token"):
+        (stage.folder / name).write_text("one")
+    stage.write(
+        {
+            "app": sleeper(volumes=[f"./app.conf:/etc/app.conf{mode}"]),
+            "user": sleeper(configs=["given"], secrets=[{"source": "token", "target": "t"}]),
+            "other": sleeper(),
+        },
+        configs={"given": {"file": "./given"}},
+        secrets={"token": {"file": "./token"}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "service", "place"),
+    [
+        ("app.conf", "app", "/etc/app.conf"),
+        ("given", "user", "/given"),
+        ("token", "user", "/run/secrets/t"),
+    ],
+)
+@pytest.mark.parametrize("change", [put, put_old])
+def test_a_file_that_was_replaced_replaces_its_service(
+    stage: Stage, file: str, service: str, place: str, change: Callable[[Path, str], None]
+) -> None:
+    project(stage)
+    stage.redeploy()
+    assert stage.redeploy()["changed"] is False
+    change(stage.folder / file, "hunter2-is-no-password")
+    foreseen = stage.redeploy(_ansible_check_mode=True, _ansible_diff=True)
+    assert foreseen["changed"]
+    assert f"its file ./{file} changed" in foreseen["diff"]["after"]
+    ended = stage.run(_ansible_diff=True)
+    assert [one["service"] for one in ended.result["previous"]] == [service]
+    assert "hunter2" not in ended.output
+    assert text(stage, service, place) == "hunter2-is-no-password"
+    before = ids(stage)
+    assert stage.redeploy()["changed"] is False
+    up(stage)
+    assert ids(stage) == before
+
+
+def test_a_file_that_was_written_in_place_counts_if_it_is_read_only(stage: Stage) -> None:
+    project(stage, ":ro")
+    stage.redeploy()
+    write(stage.folder / "app.conf", "two")
+    write(stage.folder / "given", "two")
+    done = stage.redeploy()
+    assert {one["service"] for one in done["previous"]} == {"app", "user"}
+    assert stage.redeploy()["changed"] is False
+
+
+def test_what_a_container_writes_itself_does_not_replace_it(stage: Stage) -> None:
+    project(stage)
+    (stage.folder / "data").mkdir()
+    stage.write(
+        {"app": sleeper(volumes=["./app.conf:/etc/app.conf", "./data:/data:ro"])},
+    )
+    stage.redeploy()
+    (one,) = stage.of("app")
+    assert one.exec_run(["sh", "-c", "echo more >> /etc/app.conf"]).exit_code == 0
+    # Nor does a folder, or the same content in another file.
+    (stage.folder / "data" / "row").write_text("1")
+    assert stage.redeploy()["changed"] is False
+    put(stage.folder / "app.conf", (stage.folder / "app.conf").read_text())
+    (stage.folder / "app.conf").chmod(0o600)
+    assert stage.redeploy()["changed"] is False
+
+
+def test_a_link_that_leads_to_another_file_replaces_its_service(stage: Stage) -> None:
+    for name in ("first", "second"):
+        (stage.folder / name).mkdir()
+        (stage.folder / name / "app.conf").write_text(name)
+    (stage.folder / "current").symlink_to("first")
+    stage.write({"app": sleeper(volumes=["./current/app.conf:/etc/app.conf:ro"])})
+    stage.redeploy()
+    (stage.folder / "next").symlink_to("second")
+    (stage.folder / "next").replace(stage.folder / "current")
+    assert stage.redeploy()["changed"]
+    assert text(stage, "app", "/etc/app.conf") == "second"
+
+
+def test_nothing_is_claimed_of_an_engine_elsewhere(stage: Stage) -> None:
+    project(stage)
+    stage.redeploy()
+    put(stage.folder / "app.conf", "two")
+    with relayed() as relay:
+        assert stage.redeploy(docker_host=relay.host)["changed"] is False
+    assert stage.redeploy()["changed"]
+
+
+def test_all_can_be_replaced(stage: Stage) -> None:
+    project(stage)
+    stage.redeploy()
+    before = ids(stage)
+    assert stage.redeploy(recreate="always", _ansible_check_mode=True)["changed"]
+    done = stage.redeploy(recreate="always", services=["app"])
+    assert [one["service"] for one in done["previous"]] == ["app"]
+    done = stage.redeploy(recreate="always")
+    assert not ids(stage) & before
+    assert len(stage.containers()) == 3
+    before = ids(stage)
+    up(stage)
+    assert stage.redeploy()["changed"] is False
+    assert ids(stage) == before
+
+
+def test_a_bad_file_is_found_out_and_the_former_container_serves_again(stage: Stage) -> None:
+    (stage.folder / "app.conf").write_text("good")
+    check = "grep -q good /etc/app.conf || { echo bad configuration >&2; exit 3; }; "
+    command = ["sh", "-c", (check + SLEEP[2]).replace("$", "$$")]
+    stage.write({"app": sleeper(command=command, volumes=["./app.conf:/etc/app.conf:ro"])})
+    stage.redeploy()
+    before = stage.state()
+    put(stage.folder / "app.conf", "bad")
+    failed = stage.refused()
+    assert any("bad configuration" in line for line in failed["log"])
+    assert stage.state()[0][0] == before[0][0]
+    # A container that is started again has the file as it is then: its exit says so.
+    put(stage.folder / "app.conf", "good again")
+    time.sleep(0.1)
+    assert stage.redeploy()["changed"]
+    assert text(stage, "app", "/etc/app.conf") == "good again"
