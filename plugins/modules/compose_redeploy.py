@@ -28,8 +28,11 @@ description:
   - After a run that was killed, the next one brings the project to what is wanted, and watches what
     the killed one had not watched to its end.
   - What is wanted is read by C(docker compose config), what stands from the engine. A later
-    C(docker compose up) finds nothing to do, but for services with C(container_name), or with
-    anonymous volumes that they took over.
+    C(docker compose up) finds nothing to do, and this module finds nothing to do after one.
+  - A new container takes the name and number of the one that it replaces, as soon as that one has
+    stopped. While both are there, one of them has an id at the end of its name.
+  - Anonymous volumes that no container uses any more are kept, and named in
+    RV(superseded_volumes); but for those of O(static_services), whose content is their image's.
 author:
   - immutable.delivery contributors (@immutable-delivery)
 requirements:
@@ -438,6 +441,17 @@ would_build:
   returned: success
   type: list
   elements: str
+superseded_volumes:
+  description:
+    - The anonymous volumes of replaced containers that no container uses any more. They are kept;
+      C(docker volume rm) removes them. Not with O(strategy=blue_green).
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - name: 7d2f4b0c9a1e7d2f4b0c9a1e7d2f4b0c9a1e7d2f4b0c9a1e7d2f4b0c9a1e7d2f
+      service: db
+      place: /var/lib/data
 steps:
   description: Each step, with its name (C(step)) and how long it took (C(seconds)).
   returned: success

@@ -19,6 +19,7 @@ from .colours import Move, Standing, candidate, live_project, slots
 from .decision import State, Wanted, decide
 from .engine_state import Instance
 from .events import Watch
+from .hashing import with_due
 from .images import Images, ImagesChange
 from .project import Project
 from .report import downtimes, result
@@ -41,7 +42,7 @@ def beside(session: Session) -> dict[str, Any]:
         seen = session.getting(half).observe()
         # What that run was forced to replace it has replaced.
         outdated = session.outdated(half, standing.projects[name], forced=False)
-        if fits(half, standing, seen, outdated):
+        if fits(session, half, standing, seen, outdated):
             move = Move(name, False, {})
             return finish(session, routing, standing, move, unchanged(seen), project=half)
     live = live_project(standing, base.name)
@@ -50,13 +51,13 @@ def beside(session: Session) -> dict[str, Any]:
     outdated = {} if fitting is None else session.outdated(fitting, standing.projects[fitting.name])
     if fitting is not None:
         seen = session.getting(fitting).observe()
-        if not seen.built and not seen.stale and fits(fitting, standing, seen, outdated):
+        if not seen.built and not seen.stale and fits(session, fitting, standing, seen, outdated):
             move = Move(fitting.name, False, {})
             return finish(session, routing, standing, move, unchanged(seen), project=fitting)
     # The label is part of an image's id, which must not depend on the colour.
     getting = session.getting(target, base.name)
     got = run(getting, check_mode=session.check_mode)
-    if fitting is not None and fits(fitting, standing, got.after, outdated):
+    if fitting is not None and fits(session, fitting, standing, got.after, outdated):
         move = Move(fitting.name, False, {})
         return finish(session, routing, standing, move, got, project=fitting)
     move = Move(target.name, True, dict.fromkeys(routing.entrances))
@@ -68,7 +69,13 @@ def unchanged(seen: Images) -> Outcome[Images]:
     return Outcome(False, seen, seen, [], {"before": "", "after": ""})
 
 
-def fits(project: Project, standing: Standing, seen: Images, outdated: Mapping[str, str]) -> bool:
+def fits(
+    session: Session,
+    project: Project,
+    standing: Standing,
+    seen: Images,
+    outdated: Mapping[str, str],
+) -> bool:
     """Tell whether a project stands as it is wanted, with images of these ids.
 
     :param outdated: why containers are to be replaced all the same, by their ids.
@@ -76,9 +83,9 @@ def fits(project: Project, standing: Standing, seen: Images, outdated: Mapping[s
     if seen.stale:
         return False
     ids = {name: frozenset({one.id} if one else ()) for name, one in seen.standing.items()}
-    decisions = decide(
-        Wanted(project, ids, outdated=outdated), State(standing.projects[project.name])
-    )
+    ask = session.containers(project).ask
+    found = with_due(ask, project.services, standing.projects[project.name])
+    decisions = decide(Wanted(project, ids, outdated=outdated), State(found))
     return not any(decision.changed for decision in decisions.values())
 
 

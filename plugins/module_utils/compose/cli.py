@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ STRAY_COMPOSE = ("COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_REMOVE_ORPHANS
 AWAY = ("Cannot connect to the Docker daemon", "error during connect", "connection refused")
 AWAY_STEP = "Make sure that the engine runs and lets this user in, then run this again."
 END_SECONDS = 5.0
+WARNING = re.compile(r'level=warning msg=("(?:[^"\\]|\\.)*")')
 # Compose files may include others from afar.
 READ_SECONDS = 120.0
 
@@ -70,10 +72,12 @@ class Compose:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     variables: Mapping[str, str] = field(default_factory=dict)
 
-    def read(self, *arguments: str) -> str:
-        """Run a command on the project's own files; return what it prints."""
+    def read(self, *arguments: str) -> tuple[str, tuple[str, ...]]:
+        """Run a command on the project's own files; return what it prints, and its warnings."""
         limit = Limit(READ_SECONDS, "Check what the compose files include from afar.")
-        return self._run([*self._own_files(), *arguments], None, "read the compose files", limit)
+        doing = "read the compose files"
+        out, said = self._run([*self._own_files(), *arguments], "", doing, limit)
+        return out, warnings_in(said)
 
     def run(
         self,
@@ -89,7 +93,9 @@ class Compose:
         :raises ComposeError: it refused.
         :raises EngineAway: the engine gave it no answer.
         """
-        return self._run(["--file", "-", *arguments], json.dumps(model), doing, limit)
+        # YAML does not know the pairs by which JSON escapes an emoji.
+        text = json.dumps(model, ensure_ascii=False)
+        return self._run(["--file", "-", *arguments], text, doing, limit)[0]
 
     def _own_files(self) -> list[str]:
         return [part for name in self.files for part in ("--file", str(self.folder / name))]
@@ -113,14 +119,16 @@ class Compose:
         }
         return {**kept, **self.variables, **self.environment}
 
-    def _run(self, arguments: Sequence[str], text: str | None, doing: str, limit: Limit) -> str:
+    def _run(
+        self, arguments: Sequence[str], text: str, doing: str, limit: Limit
+    ) -> tuple[str, str]:
         try:
             process = subprocess.Popen(
                 self._command(arguments),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                text=True,
+                encoding="utf-8",
                 errors="replace",
                 cwd=self.folder,
                 env=self._environment(),
@@ -136,14 +144,14 @@ class Compose:
             ) from error
         with _ended(process):
             try:
-                out, said = process.communicate(text or "", limit.seconds)
+                out, said = process.communicate(text, limit.seconds)
             except subprocess.TimeoutExpired as error:
                 raise TooSlow(
                     f"could not {doing}: docker compose did not end within {limit.seconds:.0f} s",
                     next_step=limit.next_step,
                 ) from error
         if process.returncode == 0:
-            return out
+            return out, said
         raise self._failure(doing, said or out, process.returncode)
 
     def _failure(self, doing: str, said: str, code: int) -> DeliveryError:
@@ -158,6 +166,16 @@ class Compose:
                 text, log=log, next_step="Install the compose plugin, version 2.24 or newer."
             )
         return ComposeError(text, log=log, next_step="Fix what the log says, then run this again.")
+
+
+def warnings_in(said: str) -> tuple[str, ...]:
+    """Return the warnings among what the program logs: ``level=warning msg="..."``, each once."""
+    found = {}
+    for line in said.splitlines():
+        if match := WARNING.search(line):
+            with suppress(ValueError):
+                found[redact(json.loads(match[1]))] = True
+    return tuple(found)
 
 
 @contextmanager

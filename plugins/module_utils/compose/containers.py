@@ -6,19 +6,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from posixpath import normpath
 from typing import Any
 
 from ..deadline import Deadline
 from ..engine.containers import Containers as EngineContainers
+from ..engine.errors import engine_errors
 from ..engine.health import wait_well
 from ..engine.inspect import Container
 from ..errors import DeliveryError
 from .cli import Compose, Limit
-from .engine_state import Image, Instance, instances
+from .copies import copy_created
+from .engine_state import HASH, NUMBER, Image, Instance, Mount, instances
+from .hashing import ask_compose, with_due
+from .naming import Slot, aside, name_for
 from .project import Project
-from .service import Service, with_volumes, without_name
+from .service import Service, creatable, without_name
+
+
+@dataclass(frozen=True)
+class Created:
+    """A new container: its id, and the name that it has once nobody else has it."""
+
+    id: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -63,89 +76,121 @@ class Containers(EngineContainers):
 
     def create(
         self,
-        counts: Mapping[str, int],
+        places: Mapping[str, Sequence[Slot]],
         references: Mapping[str, str],
-        leaving: Mapping[str, Sequence[Instance]],
-    ) -> dict[str, list[str]]:
-        """Create further containers, not started; return their ids by service.
+    ) -> dict[str, list[Created]]:
+        """Create further containers, not started; return them by service, in order.
 
-        :param counts: how many, by service.
+        Compose creates each. One whose number, name, hash or volumes would not be those that
+        plain compose gives it is then made once more as it should be.
+
+        :param places: what each comes for, by service.
         :param references: by service, the id of the container that others shall refer to.
-        :param leaving: the containers that they replace, whose anonymous volumes they take over.
         """
-        found: dict[str, list[str]] = {name: [] for name in counts}
-        left = dict(counts)
         standing = instances(self.client, self.project.name)
-        there = {name: {one.id for one in ones} for name, ones in standing.items()}
-        while left:
-            specs: dict[str, dict[str, Any]] = {}
-            volumes: set[str] = set()
-            wave: dict[str, int] = {}
-            for name, count in left.items():
-                service = self.project.services[name]
-                slot = counts[name] - count
-                given = self._inherited(service, leaving.get(name, ())[slot : slot + 1], standing)
-                specs[name] = self._spec(service, references, given)
-                volumes.update(given.values())
-                # Each takes over volumes of its own.
-                wave[name] = 1 if given else count
-            self._up(wave, specs, volumes, {name: len(ids) for name, ids in there.items()})
-            now = instances(self.client, self.project.name)
-            for name, count in wave.items():
-                fresh = [one.id for one in now.get(name, ()) if one.id not in there.get(name, ())]
-                if len(fresh) != count:
-                    raise DeliveryError(
-                        f"docker compose created {len(fresh)} container(s) of {name}, not {count}",
-                        next_step="See whether somebody else deploys the same project.",
-                    )
-                found[name] += fresh
-                there.setdefault(name, set()).update(fresh)
-            left = {name: left[name] - wave[name] for name in left if left[name] > wave[name]}
+        specs = {name: self.project.services[name].resolved(references) for name in places}
+        due = self._due(specs)
+        self._up(
+            {name: len(ones) for name, ones in places.items()},
+            {name: creatable(spec) for name, spec in specs.items()},
+            {name: len(ones) for name, ones in standing.items()},
+        )
+        there = {one.id for ones in standing.values() for one in ones}
+        now = instances(self.client, self.project.name)
+        found = {}
+        for name, ones in places.items():
+            fresh = [one for one in now.get(name, ()) if one.id not in there]
+            if len(fresh) != len(ones):
+                raise DeliveryError(
+                    f"docker compose created {len(fresh)} container(s) of {name}, not {len(ones)}",
+                    next_step="See whether somebody else deploys the same project.",
+                )
+            found[name] = [
+                self._settled(self.project.services[name], made, slot, due[name], standing)
+                for made, slot in _paired(fresh, ones)
+            ]
         return found
 
-    def _spec(
-        self, service: Service, references: Mapping[str, str], inherited: Mapping[str, str]
-    ) -> dict[str, Any]:
-        spec = without_name(service.resolved(references))
-        return with_volumes(spec, inherited) if inherited else spec
+    def _due(self, specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+        """Return the hashes that compose gives the containers of resolved services."""
+        services = self.project.services
+        others = [name for name in specs if services[name].references]
+        asked = self.ask([specs[name] for name in others])
+        return {name: services[name].hash for name in specs} | dict(zip(others, asked, strict=True))
+
+    def ask(self, specs: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Return the hash that compose gives the containers of each of *specs*."""
+        return ask_compose(self.compose, self.project.model, specs)
+
+    def look(self) -> dict[str, list[Instance]]:
+        """Return the project's containers by service, each with the hash that it should have."""
+        return with_due(self.ask, self.project.services, instances(self.client, self.project.name))
+
+    def _settled(
+        self,
+        service: Service,
+        made: Instance,
+        slot: Slot,
+        due: str,
+        standing: Mapping[str, Sequence[Instance]],
+    ) -> Created:
+        """Return what compose has created, or what is made in its place."""
+        name = name_for(service, slot.number, made.name)
+        volumes = self._inherited(service, slot.follows, standing)
+        if (made.name, made.number, made.hash) == (name, slot.number, due) and not volumes:
+            return Created(made.id, name)
+        with engine_errors(f"inspect the container {made.name}"):
+            seen = self.client.api.inspect_container(made.id)
+        new = copy_created(
+            self.client,
+            seen,
+            aside(name, made.id),
+            final_name=name,
+            labels={HASH: due, NUMBER: str(slot.number)},
+            volumes=volumes,
+            hostname=service.spec.get("hostname") or "",
+            platform=service.spec.get("platform"),
+        )
+        # It was never started: its anonymous volumes hold what the image has.
+        self.remove(made.id, made.name)
+        return Created(new, name)
 
     def _inherited(
         self,
         service: Service,
-        former: Sequence[Instance],
+        former: Instance | None,
         standing: Mapping[str, Sequence[Instance]],
-    ) -> dict[str, str]:
+    ) -> list[Mount]:
         """Return the anonymous volumes that a container takes over, as with compose's own ``up``.
 
         Static services are filled anew from their image; what comes from other containers is
         theirs; and where the files name a volume now, that one is meant.
         """
-        if not former or service.static:
-            return {}
+        if former is None or service.static:
+            return []
         given = {
             mount.name
             for name in service.volumes_from
             for one in standing.get(name, ())
             for mount in one.mounts
         }
-        declared = {volume["target"]: volume for volume in service.spec.get("volumes") or ()}
+        declared = {normpath(v["target"]): v for v in service.spec.get("volumes") or ()}
         image = self.images.get(service.name)
         places = set(image.volumes if image else ())
         places |= {place for place, volume in declared.items() if not volume.get("source")}
-        return {
-            mount.place: mount.name
-            for mount in former[0].mounts
+        return [
+            mount
+            for mount in former.mounts
             if mount.anonymous
             and mount.name not in given
             and mount.place in places
             and not declared.get(mount.place, {}).get("source")
-        }
+        ]
 
     def _up(
         self,
         counts: Mapping[str, int],
         specs: Mapping[str, Mapping[str, Any]],
-        volumes: Iterable[str],
         there: Mapping[str, int],
     ) -> None:
         scales = []
@@ -154,11 +199,18 @@ class Containers(EngineContainers):
         every = {
             name: without_name(service.spec) for name, service in self.project.services.items()
         }
-        model = self.project.model_with({**every, **specs}, volumes)
         self.compose.run(
-            model,
+            self.project.model_with({**every, **specs}),
             *("up", "--no-start", "--no-recreate", "--no-build", "--pull", "never"),
             *(*scales, *sorted(counts)),
             doing=f"create containers of {', '.join(sorted(counts))}",
             limit=self.limit(),
         )
+
+
+def _paired(fresh: Sequence[Instance], ones: Sequence[Slot]) -> list[tuple[Instance, Slot]]:
+    """Return which created container is for what, in the order of *ones*; equal numbers if any."""
+    numbers = {slot.number for slot in ones}
+    left = [one for one in fresh if one.number not in numbers]
+    same = {one.number: one for one in fresh}
+    return [(same.get(slot.number) or left.pop(0), slot) for slot in ones]

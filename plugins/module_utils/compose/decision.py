@@ -16,6 +16,7 @@ from ..engine.containers import NO_RESTART
 from ..engine.inspect import EXITED
 from .claims import Holder
 from .engine_state import Instance
+from .hashing import references
 from .project import Project
 from .service import Service
 
@@ -168,7 +169,7 @@ def shortcoming(
     if seen.image_id not in wanted.images[service.name]:
         return "its image changed"
     refers = references(service, one)
-    if refers is None or one.hash not in service.hashes(refers, one.inherited):
+    if refers is None or one.hash != one.due:
         return "its configuration changed"
     if one.id in wanted.outdated:
         return wanted.outdated[one.id]
@@ -176,20 +177,13 @@ def shortcoming(
         if container_id not in {kept.id for kept in decisions[name].keep}:
             return f"it uses {name}, which is replaced"
     for name, how in service.depends_on.items():
-        if how.get("restart") and name not in refers and decisions[name].olds:
+        if how.get("restart") and name not in refers and _follows(one, decisions[name]):
             return f"it shall be restarted with {name}, which is replaced"
     return ""
 
 
-def references(service: Service, one: Instance) -> dict[str, str] | None:
-    """Return the ids that a container refers to, by service; None where it has other ones."""
-    written = service.spec.get("volumes_from") or ()
-    if len(written) != len(one.volumes_from) or set(service.shares) - set(one.shares):
-        return None
-    found = {
-        entry.split(":")[0]: container_id
-        for entry, container_id in zip(written, one.volumes_from, strict=True)
-        if not entry.startswith("container:")
-    }
-    found.update({name: one.shares[kind] for kind, name in service.shares.items()})
-    return found
+def _follows(one: Instance, needed: Decision) -> bool:
+    """Whether what a container needs is replaced now, or has been since it was started."""
+    return bool(needed.news) or any(
+        kept.container.created > one.container.started for kept in needed.keep
+    )

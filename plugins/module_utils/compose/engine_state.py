@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from posixpath import normpath
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import Missing, engine_errors
@@ -28,16 +29,16 @@ GRACE = 10
 
 @dataclass(frozen=True)
 class Mount:
-    """A volume in a container: its name and its place.
+    """A volume in a container: its name and its place, normalised.
 
     :param anonymous: the engine made the name up.
-    :param given: the container was created with this very volume.
+    :param read_only: the container cannot write to it.
     """
 
     name: str
     place: str
     anonymous: bool = False
-    given: bool = False
+    read_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Instance:
     :param shares: the ids of the containers whose namespaces it shares, by kind.
     :param grace: the seconds it has to end.
     :param ports: the host's ports that it holds while it runs.
+    :param due: the hash that compose would give it now; empty if it refers to other containers
+        than the files say, or if nobody has asked.
     """
 
     container: Container
@@ -60,6 +63,7 @@ class Instance:
     shares: Mapping[str, str] = field(default_factory=dict)
     grace: int = GRACE
     ports: tuple[Port, ...] = ()
+    due: str = ""
 
     @property
     def id(self) -> str:
@@ -70,11 +74,6 @@ class Instance:
     def name(self) -> str:
         """The container's name."""
         return self.container.name
-
-    @property
-    def inherited(self) -> dict[str, str]:
-        """The anonymous volumes that it took over from an earlier container, by their place."""
-        return {mount.place: mount.name for mount in self.mounts if mount.anonymous and mount.given}
 
     @property
     def starting(self) -> bool:
@@ -89,7 +88,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Image:
-    """An image: its id, labels, the places it declares as volumes, its digests at registries.
+    """An image: its id, labels, places of volumes (normalised), digests at registries.
 
     :param tagged: when it was last given a name, in nanoseconds since 1970; each build does.
     """
@@ -109,8 +108,6 @@ def instance_of(attributes: Mapping[str, Any]) -> Instance:
     kinds = {"network_mode": "NetworkMode", "ipc": "IpcMode", "pid": "PidMode"}
     modes = {kind: str(host.get(key) or "") for kind, key in kinds.items()}
     number = labels.get(NUMBER, "")
-    given = {str(bind).split(":", maxsplit=1)[0] for bind in host.get("Binds") or ()}
-    given |= {str(mount.get("Source")) for mount in host.get("Mounts") or ()}
     grace = (attributes.get("Config") or {}).get("StopTimeout")
     return Instance(
         container=container,
@@ -121,9 +118,9 @@ def instance_of(attributes: Mapping[str, Any]) -> Instance:
         mounts=tuple(
             Mount(
                 mount["Name"],
-                mount["Destination"],
+                normpath(mount["Destination"]),
                 anonymous=len(mount["Name"]) == ANONYMOUS,
-                given=mount["Name"] in given,
+                read_only=not mount.get("RW", True),
             )
             for mount in attributes.get("Mounts") or ()
             if mount.get("Type") == "volume"
@@ -169,7 +166,7 @@ def image(client: DockerClient, name: str) -> Image | None:
     return Image(
         id=seen["Id"],
         labels=config.get("Labels") or {},
-        volumes=tuple(config.get("Volumes") or ()),
+        volumes=tuple(normpath(place) for place in config.get("Volumes") or ()),
         digests=tuple(seen.get("RepoDigests") or ()),
         tagged=parse_time((seen.get("Metadata") or {}).get("LastTagTime") or ""),
     )

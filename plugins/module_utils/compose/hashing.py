@@ -2,68 +2,89 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The digest that compose labels containers with, for configurations it does not tell it for.
+"""The label by which compose tells whether a container is up to date. Compose itself is asked.
 
-``docker compose config --hash`` knows the configuration as it is written. The container's label is
-made of what was resolved: ``volumes_from: [data]`` has become the container's id by then. Compose
-takes SHA-256 of the service as compact JSON, without what does not make a container differ. Which
-parts these are depends on its version, so they are found out by trying which give the known digest.
+How the label is computed is compose's own affair, and differs between its versions. Each is asked
+for with the ids of other containers in place of the services, as ``docker compose up`` has them
+then. The name of a service is no part of its label, so a service can be asked for several times.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-# Go escapes these in JSON.
-ESCAPED = {"&": "\\u0026", "<": "\\u003c", ">": "\\u003e", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-LEFT_OUT = (
-    ("build", "pull_policy", "scale"),
-    ("build", "pull_policy", "scale", "depends_on", "profiles"),
-    ("build", "pull_policy", "scale", "depends_on"),
-)
+from .cli import Compose, ComposeError, Limit
+from .engine_state import Instance
+from .service import Service
+
+ASK_SECONDS = 60.0
+# Returns the label of each of several services.
+Ask = Callable[[Sequence[Mapping[str, Any]]], list[str]]
 
 
-def unescaped(value: Any) -> Any:
-    """Return a rendered configuration with ``$$`` as the single character that it stands for."""
-    if isinstance(value, str):
-        return value.replace("$$", "$")
-    if isinstance(value, Mapping):
-        return {unescaped(name): unescaped(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [unescaped(item) for item in value]
-    return value
+def ask_compose(
+    compose: Compose, model: Mapping[str, Any], specs: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Return the label that ``docker compose up`` gives the containers of each of *specs*.
+
+    :param model: the project; its own services do not matter.
+    :raises ComposeError: compose does not tell.
+    """
+    if not specs:
+        return []
+    named = {f"s{number}": spec for number, spec in enumerate(specs)}
+    told = compose.run(
+        {**model, "services": named},
+        *("config", "--no-consistency", "--no-normalize", "--hash", "*"),
+        doing="ask for the configuration hashes",
+        limit=Limit(ASK_SECONDS, "Run this again."),
+    )
+    found = dict(line.split() for line in told.splitlines() if len(line.split()) == 2)
+    if set(found) != set(named):
+        raise ComposeError(
+            f"docker compose told {len(found)} configuration hashes of {len(named)}",
+            next_step="Use another version of docker compose, and report this one.",
+        )
+    return [found[name] for name in named]
 
 
-def digest(spec: Mapping[str, Any], left_out: tuple[str, ...]) -> str:
-    """Return the digest of a service as compose renders it, in the order that it renders it."""
-    kept = {name: value for name, value in spec.items() if name not in left_out}
-    if isinstance(kept.get("deploy"), Mapping):
-        kept["deploy"] = {k: v for k, v in kept["deploy"].items() if k != "replicas"}
-    text = json.dumps(unescaped(kept), separators=(",", ":"), ensure_ascii=False)
-    for character, escape in ESCAPED.items():
-        text = text.replace(character, escape)
-    return hashlib.sha256(text.encode()).hexdigest()
+def with_due(
+    ask: Ask, services: Mapping[str, Service], found: Mapping[str, Sequence[Instance]]
+) -> dict[str, list[Instance]]:
+    """Return the containers, each with the label that compose would give it now.
+
+    Compose is asked once, and only if a service refers to containers of others.
+    """
+    variants: dict[tuple[str, str], dict[str, Any]] = {}
+    keys: dict[str, tuple[str, str]] = {}
+    for name, service in services.items():
+        for one in found.get(name, ()) if service.references else ():
+            refers = references(service, one)
+            if refers is not None:
+                keys[one.id] = (name, repr(sorted(refers.items())))
+                variants[keys[one.id]] = service.resolved(refers)
+    labels = dict(zip(variants, ask(list(variants.values())), strict=True)) if variants else {}
+
+    def due(one: Instance) -> str:
+        service = services.get(one.service)
+        if service is None:
+            return ""
+        return labels.get(keys.get(one.id, ("", "")), "") if service.references else service.hash
+
+    return {name: [replace(one, due=due(one)) for one in ones] for name, ones in found.items()}
 
 
-@dataclass(frozen=True)
-class Hashing:
-    """Computes compose's digests; ``known`` is false for a version that takes them otherwise."""
-
-    left_out: tuple[str, ...]
-    known: bool
-
-    @classmethod
-    def found(cls, specs: Mapping[str, Mapping[str, Any]], hashes: Mapping[str, str]) -> Hashing:
-        """Find out how this version takes them from the digests that it told itself."""
-        for left_out in LEFT_OUT:
-            if all(digest(spec, left_out) == hashes[name] for name, spec in specs.items()):
-                return cls(left_out, True)
-        return cls(LEFT_OUT[0], False)
-
-    def of(self, spec: Mapping[str, Any]) -> str:
-        """Return the digest of *spec*."""
-        return digest(spec, self.left_out)
+def references(service: Service, one: Instance) -> dict[str, str] | None:
+    """Return the ids that a container refers to, by service; None if it has other ones."""
+    written = service.spec.get("volumes_from") or ()
+    if len(written) != len(one.volumes_from) or set(service.shares) - set(one.shares):
+        return None
+    found = {
+        entry.split(":")[0]: container_id
+        for entry, container_id in zip(written, one.volumes_from, strict=True)
+        if not entry.startswith("container:")
+    }
+    found.update({name: one.shares[kind] for kind, name in service.shares.items()})
+    return found

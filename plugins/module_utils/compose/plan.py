@@ -17,6 +17,7 @@ from ..engine.containers import NO_RESTART
 from ..errors import enumerate_words
 from .decision import RECREATE, ROLLING, Decision, State, Wanted, decide
 from .engine_state import Instance
+from .naming import due_name
 from .order import Group, check_claims, order
 from .project import Project
 from .service import Service
@@ -198,10 +199,9 @@ def _retire(name: str, one: Instance) -> Step:
 
 
 def _rename(service: Service, decision: Decision) -> list[Step]:
-    """Return the step that gives the only container its name, where a broken run did not."""
-    wanted = service.container_name
+    """Return the steps that give containers their names, if a run that was killed did not."""
     return [
         Step(RENAME, f"name {one.name} {wanted}", {"id": one.id, "name": wanted, "was": one.name})
         for one in decision.keep
-        if wanted and one.name != wanted
+        if (wanted := due_name(service, one)) != one.name
     ]

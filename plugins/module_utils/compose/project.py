@@ -6,15 +6,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import enumerate_words
 from .cli import Compose, ComposeError
-from .hashing import Hashing
+from .hashing import ask_compose
+from .model import as_written, check_text, parse_model, repair
 from .service import Service
 
 COMPLETED = "service_completed_successfully"
@@ -23,23 +23,21 @@ DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-c
 
 @dataclass(frozen=True)
 class Project:
-    """A project as it is wanted; ``model`` is what ``docker compose config`` renders."""
+    """A project as it is wanted.
+
+    :param model: what ``docker compose config`` renders.
+    :param warnings: what compose warned of when it read the files.
+    """
 
     name: str
     model: Mapping[str, Any] = field(repr=False)
     services: Mapping[str, Service] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
-    def model_with(
-        self, specs: Mapping[str, Mapping[str, Any]], volumes: Iterable[str] = ()
-    ) -> dict[str, Any]:
-        """Return the model with *specs* in place of those services, and *volumes* that exist."""
-        model = dict(self.model)
-        model["services"] = {**model["services"], **specs}
-        kept = {name: {"name": name, "external": True} for name in volumes}
-        if kept:
-            model["volumes"] = {**(model.get("volumes") or {}), **kept}
-        return model
+    def model_with(self, specs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the model with *specs* in place of those services."""
+        return {**self.model, "services": {**self.model["services"], **specs}}
 
     def levels(self, among: Iterable[str]) -> list[list[str]]:
         """Return *among* so that each list needs only services of those before it."""
@@ -84,9 +82,9 @@ def load(
     for name in (*compose.files, *compose.env_files):
         if not (compose.folder / name).is_file():
             raise ComposeError(f"there is no file {compose.folder / name}")
-    model = json.loads(compose.read("config", "--format", "json"))
-    lines = compose.read("config", "--hash", "*").splitlines()
-    hashes = dict(line.split() for line in lines if len(line.split()) == 2)
+    text, warnings = compose.read("config", "--format", "json")
+    model = as_written(parse_model(text))
+    check_text(model)
     specs: dict[str, dict[str, Any]] = model.get("services") or {}
     for option, names in (("services", services), ("static_services", static)):
         unknown = sorted(set(names) - set(specs))
@@ -95,13 +93,10 @@ def load(
                 f"{option} names {enumerate_words(unknown)}, which the compose files do not have",
                 next_step=f"They have {enumerate_words(sorted(specs)) or 'no services'}.",
             )
-    hashing = Hashing.found(specs, hashes)
-    if not hashing.known:
-        raise ComposeError(
-            "this version of docker compose takes the digests of services in a way that is not "
-            "known here, so what has changed could not be told",
-            next_step="Use docker compose 2.24 to 2.40.",
-        )
+    for spec in specs.values():
+        repair(spec, specs)
+    plain = [name for name, spec in specs.items() if not Service(name, spec, "", 1).references]
+    hashes = dict(zip(plain, ask_compose(compose, model, [specs[n] for n in plain]), strict=True))
     ending = set(static) | set(run_once)
     for spec in specs.values():
         ending |= {
@@ -115,21 +110,18 @@ def load(
             spec=spec,
             image=spec.get("image") or f"{model['name']}-{name}",
             scale=_scale(spec),
-            hashing=hashing,
+            hash=hashes.get(name, ""),
             ends=name in ending,
             static=name in static,
         )
         for name, spec in specs.items()
     }
-    project = Project(model["name"], model, found, compose.files or _default_files(compose.folder))
+    files = compose.files or _default_files(compose.folder)
+    project = Project(model["name"], model, found, files, warnings)
     if services:
         wanted = project.needs([*services, *static])
-        project = Project(
-            project.name,
-            project.model,
-            {name: service for name, service in found.items() if name in wanted},
-            project.files,
-        )
+        named = {name: service for name, service in found.items() if name in wanted}
+        project = replace(project, services=named)
     return project
 
 

@@ -20,6 +20,7 @@ from ..routers.base import StillServing
 from .containers import Containers
 from .decision import ROLLING, Wanted
 from .engine_state import GRACE, Instance
+from .naming import aside
 from .traffic import Traffic
 from .unverified import NotServing, as_before, serving_sentence, still_well
 
@@ -31,6 +32,7 @@ class Progress:
     """What a redeploy has done so far. Each is noted before it is done.
 
     :param made: the new containers, by service.
+    :param names: the names that they have once nobody else has them, by id.
     :param own: the restart policies that the files give them, by id.
     :param healthy: those that were found healthy, as they were seen then.
     :param started: ids of the new containers that were started.
@@ -41,6 +43,7 @@ class Progress:
     """
 
     made: dict[str, list[str]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
     own: dict[str, str] = field(default_factory=dict)
     healthy: dict[str, Container] = field(default_factory=dict)
     started: set[str] = field(default_factory=set)
@@ -327,8 +330,3 @@ class PutBack:
                 continue
             found.append(container_id)
         return found
-
-
-def aside(name: str, container_id: str) -> str:
-    """Return the name of a container whose own is somebody else's now."""
-    return f"{name}_{container_id[:12]}"

@@ -19,17 +19,19 @@ from ..engine.errors import Missing
 from ..engine.health import SETTLE, check_unchanged, soak
 from ..engine.inspect import Container
 from ..engine.parallel import patiently, together
-from ..errors import DeliveryError, TimeoutExceeded
+from ..errors import TimeoutExceeded
 from .containers import Containers
 from .decision import RECREATE, ROLLING, Decision, State, Wanted, decide
 from .diff import describe, expected
 from .engine_state import Instance, instances
 from .holders import foreign_holders
+from .naming import Slot, aside, slots
 from .networks import network_ids, remove_networks
 from .plan import CREATE, FILL, POLICY, RENAME, REPLACE, RETIRE, ROUTE, SOAK, START, plan
-from .put_back import Progress, PutBack, aside
+from .put_back import Progress, PutBack
 from .reached import check_reached
 from .routing import ProjectRouting
+from .superseded import Removed, remove_former
 from .traffic import Traffic
 
 SETTLE_PACE = Pace(interval=0.5, first=0.0)
@@ -54,7 +56,7 @@ class RedeployChange:
         self.put_back = PutBack(containers, wanted, self.traffic, self.progress)
         # The containers of each routed service that shall have the traffic at this moment.
         self.serving: dict[str, list[str]] = {}
-        self.left: list[str] = []
+        self.removed = Removed()
 
     def observe(self) -> State:
         """Ask the engine, and the router; containers that are just starting are waited for."""
@@ -95,7 +97,7 @@ class RedeployChange:
 
         def look() -> bool | None:
             nonlocal found
-            found = instances(self.client, self.wanted.project.name)
+            found = self.containers.look()
             decisions = decide(self.wanted, State(found))
             return None if any(one.starting for d in decisions.values() for one in d.keep) else True
 
@@ -157,15 +159,20 @@ class RedeployChange:
 
         on_undo(undo)
         references = {name: d.keep[0].id for name, d in self.decisions.items() if d.keep}
-        leaving = {name: [one for one, _why in d.olds] for name, d in self.decisions.items()}
         for wave in detail["waves"]:
-            made = self.containers.create(wave, references, leaving)
-            for name, ids in made.items():
+            places = {name: self._slots(name, count) for name, count in wave.items()}
+            for name, ones in self.containers.create(places, references).items():
+                ids = [one.id for one in ones]
                 self.progress.made[name] = ids
+                self.progress.names.update({one.id: one.name for one in ones})
                 references.setdefault(name, ids[0])
                 for container_id in ids:
                     self.progress.own[container_id] = self.containers.inspect(container_id).restart
                     self.containers.set_restart(container_id, NO_RESTART, name)
+
+    def _slots(self, name: str, count: int) -> list[Slot]:
+        decision = self.decisions[name]
+        return slots(decision.keep, [one for one, _why in decision.olds], count)
 
     def _note_resting(self, names: Iterable[str]) -> None:
         """Note whom a killed run has stopped and not replaced: an undo starts them again."""
@@ -190,10 +197,12 @@ class RedeployChange:
                     *(one.id for one in resting),
                 ]
 
-    def _fill(self, detail: Mapping[str, Any], _on_undo: OnUndo) -> None:
-        ids = [(name, one) for name in detail["services"] for one in self.progress.made[name]]
-        for name, container_id in ids:
-            self._run(name, container_id, live=True)
+    def _fill(self, detail: Mapping[str, Any], on_undo: OnUndo) -> None:
+        on_undo(self.put_back.restore_names)
+        for name in detail["services"]:
+            self._take_names(name, self.progress.made[name])
+            for container_id in self.progress.made[name]:
+                self._run(name, container_id, live=True)
         self._wait(detail["services"])
 
     def _run(self, name: str, container_id: str, *, live: bool) -> None:
@@ -233,9 +242,7 @@ class RedeployChange:
         """Stop former containers and start new ones: their services are down meanwhile."""
         self._stop_former([self.put_back.former[one] for one in group["stop"]])
         for name in group["start"]:
-            wanted_name = self.wanted.project.services[name].container_name
-            if wanted_name and self.progress.made.get(name):
-                self._take_name(self.progress.made[name][0], wanted_name)
+            self._take_names(name, self.progress.made.get(name, ()))
         together(
             partial(self._run, name, one, live=True)
             for name in group["start"]
@@ -251,6 +258,18 @@ class RedeployChange:
         together(
             partial(self.containers.stop_and_keep, one.id, one.grace, one.name) for one in ones
         )
+
+    def _take_names(self, service: str, ids: Iterable[str]) -> None:
+        """Give new containers their names, but for those that a former one has which still runs."""
+        static = self.wanted.project.services[service].static
+        for container_id in ids:
+            name = self.progress.names[container_id]
+            try:
+                holder = self.containers.inspect(name)
+            except Missing:
+                holder = None
+            if static or holder is None or holder.name != name or not holder.alive:
+                self._take_name(container_id, name)
 
     def _take_name(self, container_id: str, name: str) -> None:
         """Give a container a name, and another one to that of the project which has it."""
@@ -273,6 +292,7 @@ class RedeployChange:
             soak(self.client, [self.progress.healthy[new]], SETTLE)
             self.containers.set_restart(new, self.progress.own[new], name)
         self._serve(name, [*self.serving.get(name, ()), new], on_undo)
+        self._take_names(name, [new])
 
     def _retire(self, detail: Mapping[str, Any], on_undo: OnUndo) -> None:
         name, container_id = detail["service"], detail["id"]
@@ -281,6 +301,8 @@ class RedeployChange:
         self._serve(name, [other for other in self.serving[name] if other != one.id], on_undo)
         self.traffic.drain(name)
         self._stop_former([one])
+        made = self.progress.made.get(name, ())
+        self._take_names(name, [new for new in made if self.progress.names.get(new) == one.name])
 
     def _route(self, detail: Mapping[str, Any], on_undo: OnUndo) -> None:
         name = detail["service"]
@@ -352,11 +374,8 @@ class RedeployChange:
 
     def clean_up(self) -> None:
         """Remove the former containers; what cannot be removed is for the next run."""
-        decisions = decide(self.wanted, State(instances(self.client, self.wanted.project.name)))
+        decisions = decide(self.wanted, State(self.containers.look()))
         olds = [one for decision in decisions.values() for one, _why in decision.olds]
-        # Those that mount others' volumes first, so that these go with their own containers.
-        for one in sorted(olds, key=lambda one: not one.volumes_from):
-            try:
-                self.containers.remove(one.id)
-            except DeliveryError as error:
-                self.left.append(f"the former container {one.name} is left: {error.message}")
+        services = self.wanted.project.services
+        static = {name for name, service in services.items() if service.static}
+        self.removed = remove_former(self.containers, olds, static)

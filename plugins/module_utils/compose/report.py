@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ..change import Outcome
@@ -15,6 +16,7 @@ from .engine_state import Instance
 from .events import Watch
 from .images import Images
 from .project import Project
+from .superseded import Superseded
 
 
 def result(
@@ -25,6 +27,7 @@ def result(
     now: Sequence[Instance],
     *,
     down: dict[str, float | None],
+    superseded: Sequence[Superseded] = (),
 ) -> dict[str, Any]:
     """Return what the module documents."""
     known = [seconds for seconds in down.values() if seconds is not None]
@@ -42,6 +45,7 @@ def result(
         "release": release_of(now),
         "downtime_seconds": None if len(known) < len(down) else max(known, default=0.0),
         "downtimes": down,
+        "superseded_volumes": [asdict(one) for one in superseded],
     }
 
 

@@ -74,9 +74,10 @@ def in_place(session: Session) -> dict[str, Any]:
             now = [one for name in project.services for one in seen.get(name, ())]
             before = [one for name in project.services for one in outcome.before.of(name)]
             down = downtimes(project, before, now, watch if outcome.made else None)
-            for text in (*change.left, *(routing.left if routing else ())):
+            kept = change.removed.superseded
+            for text in (*change.removed.left, *map(str, kept), *(routing.left if routing else ())):
                 session.warn(text)
-            return result(session.check_mode, got, outcome, before, now, down=down)
+            return result(session.check_mode, got, outcome, before, now, down=down, superseded=kept)
 
 
 def wanted_of(

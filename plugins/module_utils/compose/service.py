@@ -12,7 +12,6 @@ from typing import Any
 
 from ..engine.containers import NO_RESTART
 from .claims import Port, wanted_ports
-from .hashing import Hashing
 
 NAMESPACES = ("network_mode", "ipc", "pid")
 # The conditions of deploy.restart_policy in the words of the engine.
@@ -25,6 +24,7 @@ class Service:
 
     :param spec: as ``docker compose config`` renders it.
     :param image: the name of its image.
+    :param hash: the label that compose gives its containers, unless they refer to others.
     :param ends: it holds data or does one thing, and is well once it has ended with 0.
     """
 
@@ -32,7 +32,7 @@ class Service:
     spec: Mapping[str, Any] = field(repr=False)
     image: str
     scale: int
-    hashing: Hashing
+    hash: str = ""
     ends: bool = False
     static: bool = False
 
@@ -104,55 +104,31 @@ class Service:
     def resolved(self, ids: Mapping[str, str]) -> dict[str, Any]:
         """Return the spec with *ids*, by service, in place of the services it needs.
 
-        They are written as the compose file may name containers.
+        It is what compose makes of it before it creates a container: the mode of an entry of
+        ``volumes_from`` gets lost.
         """
         spec = dict(self.spec)
-        if self.volumes_from:
-            spec["volumes_from"] = [
-                entry if entry.startswith("container:") else f"container:{ids[entry.split(':')[0]]}"
-                for entry in spec["volumes_from"]
-            ]
+        if spec.get("volumes_from"):
+            spec["volumes_from"] = [_source(entry, ids) for entry in spec["volumes_from"]]
         for kind, service in self.shares.items():
             spec[kind] = f"container:{ids[service]}"
         return spec
 
-    def hashes(self, ids: Mapping[str, str], inherited: Mapping[str, str]) -> set[str]:
-        """Return the labels that a container of this configuration may bear.
 
-        :param ids: of the containers it refers to, by service.
-        :param inherited: the anonymous volumes that it was given, by their place.
-        """
-        spec = self.resolved(ids)
-        if "volumes_from" in spec:
-            spec["volumes_from"] = [
-                entry.removeprefix("container:") for entry in spec["volumes_from"]
-            ]
-        found = set()
-        for given in (spec, without_name(spec)):
-            found.add(self.hashing.of(given))
-            if inherited:
-                found.add(self.hashing.of(with_volumes(given, inherited)))
-        return found
+def _source(entry: str, ids: Mapping[str, str]) -> str:
+    """Return the container that an entry of ``volumes_from`` means."""
+    first, _colon, rest = entry.partition(":")
+    return rest.split(":")[0] if first == "container" else ids[first]
 
 
 def without_name(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *spec* as it is while its container stands beside the one that has the name."""
+    """Return *spec* without ``container_name``, which the former container still has."""
     return {name: value for name, value in spec.items() if name != "container_name"}
 
 
-def with_volumes(spec: Mapping[str, Any], inherited: Mapping[str, str]) -> dict[str, Any]:
-    """Return *spec* with volumes, by their place, taken over from an earlier container."""
-    volumes = [v for v in spec.get("volumes") or () if v.get("target") not in inherited]
-    volumes += [
-        {"type": "volume", "source": name, "target": place, "volume": {}}
-        for place, name in sorted(inherited.items())
-    ]
-    # The place of the entry matters to the digest; compose renders the fields in this order.
-    done = {name: value for name, value in spec.items() if name not in {"volumes", "volumes_from"}}
-    done["volumes"] = volumes
-    if "volumes_from" in spec:
-        done["volumes_from"] = spec["volumes_from"]
-    later = [name for name in done if name > "volumes_from"]
-    for name in later:
-        done[name] = done.pop(name)
-    return done
+def creatable(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a resolved *spec* as a compose file may have it, without ``container_name``."""
+    made = without_name(spec)
+    if made.get("volumes_from"):
+        made["volumes_from"] = [f"container:{one}" for one in made["volumes_from"]]
+    return made

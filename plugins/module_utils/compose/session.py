@@ -57,11 +57,12 @@ class Session:
 
     def named(self, name: str) -> Project:
         """Return the project as it is under another name."""
-        return replace(self, compose=replace(self.compose, name=name)).load()
+        return replace(self, compose=replace(self.compose, name=name)).load(quiet=True)
 
-    def load(self) -> Project:
+    def load(self, *, quiet: bool = False) -> Project:
         """Read the compose files.
 
+        :param quiet: whether compose's warnings have been passed on already.
         :raises DeliveryError: they hold what the strategy cannot do.
         """
         strategy = self.params["strategy"]
@@ -71,6 +72,8 @@ class Session:
             static=self.params["static_services"],
             run_once=self.params["run_once_services"],
         )
+        for text in () if quiet else project.warnings:
+            self.warn(text)
         if strategy != BLUE_GREEN:
             check_startable(project)
         if strategy in {ROLLING, BLUE_GREEN}:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What plans are made of: digests, lines of files, downtimes, colours."""
+"""What plans are made of: lines of files, downtimes, colours."""
 
 from __future__ import annotations
 
@@ -37,57 +37,10 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.events 
     downtimes,
     event_of,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.compose.hashing import (
-    LEFT_OUT,
-    Hashing,
-    digest,
-)
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.suitable import line_of
 from ansible_collections.immutable.delivery.plugins.module_utils.engine.options import Connection
 
 from .world import instance, service
-
-# As docker compose 2.26 rendered them, with the digests that it told.
-API = {
-    "command": ["sh", "-c", "trap 'exit 0' TERM; cat /var/static/v; sleep 1000 & wait"],
-    "depends_on": {"static": {"condition": "service_completed_successfully", "required": True}},
-    "entrypoint": None,
-    "environment": {"A": "x<y&$$z", "SECRET": ""},
-    "image": "immutable-base:bookworm",
-    "networks": {"default": None},
-    "volumes_from": ["static"],
-}
-PLAIN = {
-    "command": ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"],
-    "deploy": {"replicas": 2, "resources": {}, "placement": {}},
-    "entrypoint": None,
-    "image": "immutable-base:bookworm",
-    "labels": {"foo": "bar"},
-    "networks": {"default": None},
-    "volumes": [{"type": "volume", "source": "vol", "target": "/data", "volume": {}}],
-}
-HASHES = {
-    "api": "7eb8cfc15246a57f4992f320c05ca9bef676350d8b096725009a54aaf6e51f24",
-    "plain": "77ecb77f8b56f65918a085dff9f5e48dbb74f65a2f778b8e9bcafbdb797f827d",
-}
-
-
-def test_digests_are_those_that_compose_takes() -> None:
-    hashing = Hashing.found({"api": API, "plain": PLAIN}, HASHES)
-    assert hashing == Hashing(LEFT_OUT[0], True)
-    # The label of the container, whose volumes_from was resolved by then.
-    static = "e4e3d963111e702a09cc079baa6c2691e35222c8661d4fa90adf742dd88a9b2e"
-    label = "4d55c86f1f91597dd53ef73a20d7ed58c3bed564dcf657b77a4b95b728676864"
-    assert hashing.of({**API, "volumes_from": [static]}) == label
-
-
-@pytest.mark.parametrize("left_out", LEFT_OUT)
-def test_the_way_of_another_version_is_found_out(left_out: tuple[str, ...]) -> None:
-    specs = {"api": {**API, "profiles": ["x"]}, "plain": PLAIN}
-    hashes = {name: digest(spec, left_out) for name, spec in specs.items()}
-    assert Hashing.found(specs, hashes) == Hashing(left_out, True)
-    assert Hashing.found(specs, {**hashes, "api": "0"}).known is False
-
 
 FILE = """\
 version: "3"

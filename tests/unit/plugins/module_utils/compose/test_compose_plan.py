@@ -25,7 +25,6 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.diff im
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.engine_state import (
     Instance,
-    Mount,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.plan import (
     CREATE,
@@ -40,14 +39,11 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.plan im
     START,
     plan,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.compose.service import (
-    with_volumes,
-)
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.suitable import (
     Unsuitable,
 )
 
-from .world import HASHING, World, instance, service, wanted
+from .world import World, instance, service, wanted
 
 WEB = service("web")
 STATIC = service("static", static=True)
@@ -101,7 +97,10 @@ def test_what_uses_a_container_is_replaced_with_it_and_nothing_else() -> None:
     assert steps[0].detail["waves"] == [{"static": 1}, {"api": 1}, {"side": 1}]
     assert "web-1" not in world.touched
     (new,) = world.all["side"]
-    assert new.shares == {"network_mode": "api-2"}
+    assert new.shares == {"network_mode": world.all["api"][0].id}
+    assert [one.name for ones in world.all.values() for one in ones] == [
+        *("p-static-1", "p-api-1", "p-side-1", "p-web-1"),
+    ]
     assert plan(want, world.state) == []
 
 
@@ -120,26 +119,23 @@ def test_a_dependency_with_restart_takes_its_dependants_along() -> None:
         state = State({"web": [instance(web)], "db": [instance(db, image="sha256:old")]})
         decisions = decide(wanted(web, db), state)
         assert {name for name, one in decisions.items() if one.changed} == names
+    # What was replaced when it was started does not restart it once more, whatever is left.
+    web = service("web", depends_on={"db": {"restart": True}})
+    for created, replaced in ((5, False), (15, True)):
+        dbs = [instance(db, 1, status="exited", hash_="old"), instance(db, 2, created=created)]
+        state = State({"web": [instance(web, started=10)], "db": dbs})
+        assert bool(decide(wanted(web, db), state)["web"].news) is replaced
 
 
 def test_a_fixed_name_goes_over_and_is_mended_where_a_run_was_killed() -> None:
     world = World(wanted(NAMED), {"named": [instance(NAMED, image="sha256:old")]})
     world.run()
     (new,) = world.all["named"]
-    assert (new.number, new.name) == (2, "fixed")
+    assert (new.number, new.name) == (1, "fixed")
     assert plan(world.want, world.state) == []
-    left = replace(new, container=replace(new.container, name="fixed_123"))
+    left = replace(new, container=replace(new.container, name="fixed_0123456789ab"))
     (step,) = plan(world.want, State({"named": [left]}))
     assert (step.action, step.detail["name"]) == (RENAME, "fixed")
-
-
-def test_volumes_that_were_taken_over_do_not_count_as_a_change() -> None:
-    name = "a" * 64
-    spec = with_volumes(WEB.spec, {"/data": name})
-    mount = Mount(name, "/data", anonymous=True, given=True)
-    one = instance(WEB, hash_=HASHING.of(spec), mounts=[mount])
-    assert reason(one) == ""
-    assert reason(replace(one, mounts=())) == "its configuration changed"
 
 
 def test_the_router_is_told_only_where_it_is_astray() -> None:
@@ -317,5 +313,7 @@ def test_every_state_comes_to_what_is_wanted(
             assert world.serving("web") >= least, step.summary
     assert plan(want, world.state) == []
     assert len(world.all.get("web", ())) == scale
+    names = [one.name for one in world.all.get("web", ())]
+    assert sorted(names) == sorted(f"p-web-{one.number}" for one in world.all.get("web", ()))
     assert kept.isdisjoint(world.touched)
     assert kept <= {one.id for one in world.all.get("web", ())}

@@ -22,7 +22,12 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.engine_
     Instance,
     Mount,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.compose.hashing import Hashing
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.hashing import with_due
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.naming import (
+    aside,
+    due_name,
+    slots,
+)
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.plan import (
     CREATE,
     FILL,
@@ -34,20 +39,21 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.plan im
     plan,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.project import Project
-from ansible_collections.immutable.delivery.plugins.module_utils.compose.service import (
-    Service,
-    without_name,
-)
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.service import Service
 from ansible_collections.immutable.delivery.plugins.module_utils.engine.inspect import Container
 
-HASHING = Hashing(("build", "pull_policy", "scale"), True)
 IMAGE = "sha256:new"
+
+
+def told(specs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What stands for compose's hashes: another one for each configuration."""
+    return [repr(sorted((k, repr(v)) for k, v in spec.items() if k != "scale")) for spec in specs]
 
 
 def service(name: str, *, scale: int = 1, static: bool = False, **spec: Any) -> Service:
     """A service as it is wanted."""
     given = {"image": name, **spec}
-    return Service(name, given, name, scale, HASHING, ends=static, static=static)
+    return Service(name, given, name, scale, *told([given]), ends=static, static=static)
 
 
 def wanted(*services: Service, strategy: str = RECREATE, **more: Any) -> Wanted:
@@ -75,11 +81,12 @@ def instance(
     started: int = 0,
     finished: int = 0,
     restarts: int = 0,
+    id_: str = "",
 ) -> Instance:
     """A container of that service; as it is wanted where nothing else is said."""
     refers = refers or {}
     container = Container(
-        id=f"{one.name}-{number}",
+        id=id_ or f"{one.name}-{number}",
         name=name or one.container_name or f"p-{one.name}-{number}",
         image_id=image,
         status=status,
@@ -91,20 +98,19 @@ def instance(
         finished=finished,
         restarts=restarts,
     )
-    spec = one.resolved(refers) if refers else dict(one.spec)
-    if "volumes_from" in spec:
-        spec["volumes_from"] = [text.removeprefix("container:") for text in spec["volumes_from"]]
+    (due,) = told([one.resolved(refers) if refers else one.spec])
     return Instance(
         container,
         "p",
         one.name,
         number,
-        hash_ or HASHING.of(spec),
+        hash_ or due,
         mounts=tuple(mounts),
         volumes_from=tuple(refers[source] for source in one.volumes_from if source in refers),
         shares={kind: refers[n] for kind, n in one.shares.items() if n in refers},
         # Which port of a range it got does not matter to these tests.
         ports=tuple(port for port in one.ports if port.first == port.last),
+        due=due,
     )
 
 
@@ -113,10 +119,11 @@ class World:
 
     def __init__(self, want: Wanted, instances: Mapping[str, Sequence[Instance]]) -> None:
         self.want = want
-        self.start = State({name: list(ones) for name, ones in instances.items()})
-        self.all = {name: list(ones) for name, ones in instances.items()}
+        self.all = with_due(told, want.project.services, instances)
+        self.start = State({name: list(ones) for name, ones in self.all.items()})
         self.made: dict[str, list[str]] = {}
         self.touched: set[str] = set()
+        self.count = 0
 
     @property
     def state(self) -> State:
@@ -140,20 +147,23 @@ class World:
                 self._create(wave)
         elif step.action == FILL:
             for name in detail["services"]:
+                self._give_names(name)
                 self._set(self.made[name], status="exited")
         elif step.action == REPLACE:
             for group in detail["groups"]:
                 self._set(group["stop"], status="exited", exit_code=0)
                 for name in group["start"]:
-                    self._give_name(name)
+                    self._give_names(name)
                     self._set(self.made[name], status="running")
                     self._check_claims()
         elif step.action == START:
             self._set([self.made[detail["service"]][detail["slot"]]], status="running")
+            self._give_names(detail["service"], self.made[detail["service"]][: detail["slot"] + 1])
         elif step.action == RETIRE:
             self._set([detail["id"]], status="exited")
+            self._give_names(detail["service"])
         elif step.action == RENAME:
-            self._set([detail["id"]], name=detail["name"])
+            self._give_name(detail["id"], detail["name"])
         elif step.action == REMOVE:
             gone = {one for ids in detail["olds"].values() for one in ids}
             self.touched |= gone
@@ -176,25 +186,38 @@ class World:
             one = self.want.project.services[name]
             assert all(needed in refers for needed in one.references), (name, refers)
             ones = self.all.setdefault(name, [])
-            number = max((other.number for other in ones), default=0)
-            nameless = replace(one, spec=without_name(one.spec))
-            for slot in range(count):
+            olds = [old for old, _why in kept[name].olds]
+            for slot in slots(kept[name].keep, olds, count):
+                self.count += 1
+                id_ = f"{name}-new-{self.count}"
+                (label,) = told([one.resolved(refers)])
                 new = instance(
-                    nameless,
-                    number + slot + 1,
+                    one,
+                    slot.number,
                     status="created",
+                    hash_=label,
                     refers={source: refers[source] for source in one.references},
+                    name=aside(
+                        one.container_name or f"p-{name}-{slot.number}", f"{self.count:012}"
+                    ),
+                    id_=id_,
                 )
                 ones.append(new)
                 self.made.setdefault(name, []).append(new.id)
 
-    def _give_name(self, name: str) -> None:
-        wanted_name = self.want.project.services[name].container_name
-        if wanted_name and self.made.get(name):
-            for one in [one for ones in self.all.values() for one in ones]:
-                if one.name == wanted_name:
-                    self._set([one.id], name=f"{wanted_name}_{one.id}")
-            self._set(self.made[name][:1], name=wanted_name)
+    def _give_names(self, name: str, ids: Sequence[str] | None = None) -> None:
+        service = self.want.project.services[name]
+        for one in [one for one in self.all[name] if one.id in (ids or self.made.get(name, ()))]:
+            due = due_name(service, one)
+            holders = [o for ones in self.all.values() for o in ones if o.name == due]
+            if service.static or not any(other.container.alive for other in holders):
+                self._give_name(one.id, due)
+
+    def _give_name(self, container_id: str, name: str) -> None:
+        for number, one in enumerate([one for ones in self.all.values() for one in ones]):
+            if one.name == name and one.id != container_id:
+                self._set([one.id], name=aside(name, f"f{number:011}"))
+        self._set([container_id], name=name)
 
     def _set(self, ids: Sequence[str], **fields: Any) -> None:
         self.touched |= set(ids)
