@@ -151,10 +151,16 @@ def as_yaml(value: Any, indent: int = 0) -> str:
     """Write mappings a key a line, and all else as JSON."""
     lines = []
     for name, item in value.items():
+        # A name is written bare, so that its line can be found.
+        key = (
+            name
+            if name.replace("_", "").replace("-", "").isalnum()
+            else json.dumps(name, ensure_ascii=False)
+        )
         if isinstance(item, Mapping) and item:
-            lines.append(f"{' ' * indent}{name}:\n{as_yaml(item, indent + 2)}")
+            lines.append(f"{' ' * indent}{key}:\n{as_yaml(item, indent + 2)}")
         else:
-            lines.append(f"{' ' * indent}{name}: {json.dumps(item)}\n")
+            lines.append(f"{' ' * indent}{key}: {json.dumps(item, ensure_ascii=False)}\n")
     return "".join(lines)
 
 

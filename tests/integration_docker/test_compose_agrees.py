@@ -1,0 +1,179 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``compose_redeploy`` and plain ``docker compose`` on one project: each agrees with the other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docker import DockerClient
+
+from tests.support.compose import SERVICE, Stage
+from tests.support.compose_same import same_container
+from tests.support.engine import BASE_IMAGE, ROOT, one_at_a_time, remove_all
+
+SLEEP = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
+NEWEST = ROOT / ".build" / "compose-newest"
+
+
+@pytest.fixture
+def stage(
+    engine: DockerClient, prefix: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Stage]:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    staged = Stage(engine, f"{prefix}-{abs(hash(request.node.name)) % 10**6}", folder)
+    yield staged
+    remove_all(engine, staged.name)
+
+
+@pytest.fixture(params=["installed", "newest"])
+def version(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The compose of the tests, and the newest one that packages give."""
+    if request.param == "newest":
+        with one_at_a_time("compose-newest"):
+            subprocess.run([ROOT / "tools" / "engine", "newest"], check=True)
+        monkeypatch.setenv("DOCKER_CONFIG", str(NEWEST))
+    return str(request.param)
+
+
+def compose(stage: Stage, *arguments: str) -> str:
+    done = subprocess.run(
+        ["docker", "compose", "-p", stage.name, *arguments],
+        cwd=stage.folder,
+        env={**os.environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def idle(**more: Any) -> dict[str, Any]:
+    return {"image": BASE_IMAGE, "command": SLEEP, **more}
+
+
+def said(container: Any, *command: str) -> str:
+    code, text = container.exec_run(list(command))
+    assert code == 0, text
+    return str(text.decode()).strip()
+
+
+def features(stage: Stage, value: str) -> dict[str, Any]:
+    """What compose resolves, renders or creates in ways of its own; *value* is in each service."""
+    (stage.folder / "a.env").write_text(f'FILE="{value}"\nCOST=a$$b\n')
+    (stage.folder / "image").mkdir(exist_ok=True)
+    (stage.folder / "image" / "Dockerfile").write_text(f"FROM {BASE_IMAGE}\nVOLUME /data\n")
+    new = {"VALUE": value}
+    return {
+        "declared": {
+            "build": "./image",
+            "image": f"{stage.name}-declared",
+            "command": SLEEP,
+            "environment": new,
+        },
+        "filed": idle(
+            env_file=["a.env"],
+            environment={"WINK": "\U0001f609 <&>", "NONE": None, "EMPTY": ""},
+            labels={"cost$$x": "$$5", "\U0001f680": value},
+        ),
+        "follower": idle(network_mode="service:named", environment=new),
+        "hosted": idle(network_mode="host", hostname="box", environment=new),
+        "limited": idle(
+            ulimits={"core": 0, "nofile": {"soft": 100, "hard": 200}},
+            cap_add=["NET_ADMIN"],
+            mem_limit="64m",
+            init=True,
+            read_only=True,
+            tmpfs=["/run:size=1m"],
+            hostname="limited",
+            domainname="example.com",
+            extra_hosts=["a.example.com:127.0.0.1"],
+            shm_size="32m",
+            sysctls={"net.core.somaxconn": 100},
+            healthcheck={"test": "exit 0", "interval": "1s"},
+            stop_grace_period="3s",
+            restart="on-failure:3",
+            environment=new,
+        ),
+        "named": idle(container_name=f"{stage.name}-fixed", volumes=["/kept/"], environment=new),
+        "networked": idle(
+            networks={
+                "default": {"aliases": ["one", "two"], "priority": 10},
+                "second": {"aliases": ["three"]},
+            },
+            environment=new,
+        ),
+        "needing": idle(
+            depends_on={
+                "declared": {"condition": "service_started", "restart": True},
+                "absent": {"condition": "service_started", "required": False},
+            }
+        ),
+        "absent": idle(profiles=["never"]),
+        "scaled": idle(deploy={"replicas": 2}, ports=["127.0.0.1::80"], environment=new),
+        "using": idle(
+            volumes_from=["declared:ro", "named"],
+            volumes=["given:/given", "./image:/image:ro"],
+            environment=new,
+        ),
+    }
+
+
+def ids(stage: Stage) -> dict[str, str]:
+    """The containers of the project, by service and number."""
+    return {
+        f"{one.labels[SERVICE]}-{one.labels['com.docker.compose.container-number']}": str(one.id)
+        for one in stage.containers()
+    }
+
+
+def inspected(stage: Stage) -> dict[str, Any]:
+    return {name: stage.engine.api.inspect_container(one) for name, one in ids(stage).items()}
+
+
+def test_each_finds_nothing_to_do_after_the_other_and_makes_the_same(
+    stage: Stage, version: str
+) -> None:
+    more: dict[str, Any] = {"volumes": {"given": {}}, "networks": {"second": {}}}
+    stage.write(features(stage, "one"), **more)
+    stage.redeploy()
+    first = ids(stage)
+    compose(stage, "up", "-d", "--no-build")
+    assert ids(stage) == first
+    (named,), (declared,) = stage.of("named"), stage.of("declared")
+    said(named, "touch", "/kept/mine")
+    said(declared, "touch", "/data/mine")
+
+    stage.write(features(stage, "two"), **more)
+    done = stage.redeploy()
+    assert len(done["previous"]) == len(first) == len(done["containers"])
+    second = ids(stage)
+    assert set(second) == set(first) and not set(second.values()) & set(first.values())
+    for one in stage.containers():
+        number = one.labels["com.docker.compose.container-number"]
+        fixed = f"{stage.name}-fixed"
+        service = one.labels[SERVICE]
+        assert one.name == (fixed if service == "named" else f"{stage.name}-{service}-{number}")
+    (named,), (declared,), (using,) = (stage.of(one) for one in ("named", "declared", "using"))
+    assert said(named, "ls", "/kept") == said(declared, "ls", "/data") == "mine"
+    assert said(using, "ls", "/kept", "/data") == "/data:\nmine\n\n/kept:\nmine"
+    # Anonymous volumes have been taken over: none is left.
+    assert done["superseded_volumes"] == []
+    ours = inspected(stage)
+    compose(stage, "up", "-d", "--no-build")
+    assert ids(stage) == second
+
+    compose(stage, "up", "-d", "--no-build", "--force-recreate")
+    theirs = inspected(stage)
+    differences = {name: same_container(ours[name], theirs[name]) for name in ours}
+    assert {name: found for name, found in differences.items() if found} == {}
+    again = stage.redeploy()
+    assert (again["changed"], again["steps"]) == (False, [])
