@@ -177,3 +177,96 @@ def test_each_finds_nothing_to_do_after_the_other_and_makes_the_same(
     assert {name: found for name, found in differences.items() if found} == {}
     again = stage.redeploy()
     assert (again["changed"], again["steps"]) == (False, [])
+
+
+def declaring(stage: Stage, dockerfile: str) -> None:
+    """Write a project whose image is built of *dockerfile*."""
+    (stage.folder / "image").mkdir(exist_ok=True)
+    (stage.folder / "image" / "Dockerfile").write_text(f"FROM {BASE_IMAGE}\n{dockerfile}\n")
+    stage.write(
+        {"db": {"build": "./image", "image": f"{stage.name}-db", "command": SLEEP, "scale": 1}}
+    )
+
+
+def test_an_anonymous_volume_with_data_is_never_removed(stage: Stage) -> None:
+    declaring(stage, "VOLUME /data/")
+    stage.redeploy()
+    said(stage.of("db")[0], "touch", "/data/orders")
+    declaring(stage, "ENV NEW=1\nVOLUME /data/")
+    done = stage.redeploy()
+    assert done["changed"] and done["superseded_volumes"] == []
+    (db,) = stage.of("db")
+    assert said(db, "ls", "/data") == "orders"
+    (volume,) = (mount["Name"] for mount in db.attrs["Mounts"])
+
+    # A new one that fails takes its own fresh volume along, and nothing of the former one's.
+    declaring(stage, 'VOLUME ["/data/", "/more"]\nENTRYPOINT ["/bin/false"]')
+    before = {one.name for one in stage.engine.volumes.list()}
+    stage.refused()
+    assert said(stage.of("db")[0], "ls", "/data") == "orders"
+    assert {one.name for one in stage.engine.volumes.list()} <= before
+
+    # Nobody takes it over any more: it stays, and is named.
+    declaring(stage, "ENV NEW=2")
+    ended = stage.run()
+    assert not ended.result.get("failed"), ended.output
+    assert ended.result["superseded_volumes"] == [
+        {"name": volume, "service": "db", "place": "/data"}
+    ]
+    assert f"docker volume rm {volume}" in str(ended.result["warnings"])
+    again = stage.redeploy()
+    assert (again["changed"], again["superseded_volumes"]) == (False, [])
+    told = stage.engine.containers.run(
+        BASE_IMAGE, ["ls", "/mnt"], remove=True, volumes={volume: {"bind": "/mnt", "mode": "ro"}}
+    )
+    stage.engine.volumes.get(volume).remove()
+    assert told.decode().strip() == "orders"
+
+
+def test_a_name_that_a_killed_run_left_is_given(stage: Stage) -> None:
+    stage.write({"web": idle(scale=2)})
+    stage.redeploy()
+    first, second = sorted(stage.of("web"), key=lambda one: str(one.name))
+    name = str(first.name)
+    # As between the creation of the new container and the stop of the former one.
+    stage.engine.api.rename(first.id, f"{name}_{first.id[:12]}")
+    done = stage.redeploy()
+    assert [one["step"] for one in done["steps"]] == [f"name {name}_{first.id[:12]} {name}"]
+    assert stage.serving() == {first.id: name, second.id: str(second.name)}
+    assert stage.redeploy()["changed"] is False
+
+
+def test_names_numbers_and_aliases_stay_in_lock_step(stage: Stage) -> None:
+    stage.options["strategy"] = "rolling"
+    stage.write({"web": idle(scale=2, environment={"VALUE": "one"})})
+    stage.redeploy()
+    first = set(stage.serving())
+    stage.write({"web": idle(scale=3, environment={"VALUE": "two"})})
+    stage.redeploy()
+    second = stage.serving()
+    assert not set(second) & first
+    names = [f"{stage.name}-web-{number}" for number in (1, 2, 3)]
+    assert sorted(second.values()) == names
+    for one in stage.of("web"):
+        found = stage.engine.api.inspect_container(str(one.id))["NetworkSettings"]["Networks"]
+        ((_network, seen),) = found.items()
+        assert sorted(set(seen["Aliases"]) - {one.id[:12]}) == sorted(["web", str(one.name)])
+    # A new one that fails gives the names back.
+    stage.write({"web": idle(scale=3, command=["sh", "-c", "sleep 0.2; exit 3"])})
+    stage.refused()
+    assert stage.serving() == second
+    assert compose(stage, "ps", "-q").split() and set(ids(stage).values()) == set(second)
+
+
+def test_what_compose_warns_of_is_passed_on_and_other_bytes_are_refused(stage: Stage) -> None:
+    stage.write({"web": idle(environment={"A": "${LACKING}x"}, env_file=["a.env"])})
+    (stage.folder / "a.env").write_text("B=hidden-value\n")
+    ended = stage.run(_ansible_check_mode=True)
+    assert not ended.result.get("failed"), ended.output
+    assert str(ended.result["warnings"]).count("LACKING") == 1
+    assert "hidden-value" not in ended.output
+    (stage.folder / "a.env").write_bytes(b"B=hidden-\xff\n")
+    failed = stage.refused()
+    assert "services.web.environment.B holds bytes that are not UTF-8" in failed["msg"]
+    assert "hidden-" not in str(failed["msg"])
+    assert stage.containers() == []
