@@ -27,8 +27,6 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.image_s
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.project import Project
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.service import Service
 
-from .world import HASHING
-
 BUILT = {"context": "/srv"}
 NOW = 1_000_000.0
 
@@ -36,7 +34,7 @@ NOW = 1_000_000.0
 def project(*wanted: str, **specs: dict[str, Any]) -> Project:
     """A project of these services, of which those that are *wanted* are of the run."""
     services = {
-        name: Service(name, spec, spec.get("image") or f"p-{name}", 1, HASHING)
+        name: Service(name, spec, spec.get("image") or f"p-{name}", 1)
         for name, spec in specs.items()
         if not wanted or name in wanted
     }
