@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from posixpath import normpath
 from typing import Any
 
 from ..deadline import Deadline
@@ -174,17 +173,12 @@ class Containers(EngineContainers):
             for one in standing.get(name, ())
             for mount in one.mounts
         }
-        declared = {normpath(v["target"]): v for v in service.spec.get("volumes") or ()}
         image = self.images.get(service.name)
-        places = set(image.volumes if image else ())
-        places |= {place for place, volume in declared.items() if not volume.get("source")}
+        places = service.anonymous_places(image.volumes if image else ())
         return [
             mount
             for mount in former.mounts
-            if mount.anonymous
-            and mount.name not in given
-            and mount.place in places
-            and not declared.get(mount.place, {}).get("source")
+            if mount.anonymous and mount.name not in given and mount.place in places
         ]
 
     def _up(

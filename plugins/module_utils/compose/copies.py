@@ -12,17 +12,23 @@ one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from posixpath import normpath
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import engine_errors
 from .engine_state import Mount
 
+with suppress(ImportError):  # the module reports what is missing
+    from docker.utils import version_lt
+
 if TYPE_CHECKING:
     from docker import DockerClient
 
 # Networks whose containers have no addresses or aliases of their own.
 WITHOUT_ENDPOINT = ("host", "none")
+# The version of the API that takes more than one network at creation: that of engine 25.0.
+SEVERAL_NETWORKS = "1.44"
 ENDPOINT = ("IPAMConfig", "Links", "DriverOpts", "MacAddress", "GwPriority")
 
 
@@ -59,14 +65,18 @@ def copy_created(
         for network, values in (seen["NetworkSettings"].get("Networks") or {}).items()
         if network not in WITHOUT_ENDPOINT
     }
-    # An engine before 25.0 takes one network at creation.
     first = seen["HostConfig"].get("NetworkMode") or ""
-    if first in networks:
-        config["NetworkingConfig"] = {"EndpointsConfig": {first: networks.pop(first)}}
+    at_once = dict(networks)
+    if version_lt(client.api.api_version, SEVERAL_NETWORKS):
+        at_once = {name: values for name, values in networks.items() if name == first}
+    if at_once:
+        config["NetworkingConfig"] = {"EndpointsConfig": at_once}
     with engine_errors(f"create the container {final_name}"):
         made = client.api.create_container_from_config(config, name, platform=platform)
         container_id = str(made["Id"])
     for network, endpoint in networks.items():
+        if network in at_once:
+            continue
         address = endpoint.get("IPAMConfig") or {}
         links = [tuple(link.split(":", 1)) for link in endpoint.get("Links") or ()]
         with engine_errors(f"connect the container {final_name} to the network {network}"):

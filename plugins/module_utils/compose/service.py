@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from posixpath import normpath
 from typing import Any
 
 from ..engine.containers import NO_RESTART
@@ -95,6 +96,20 @@ class Service:
         most = policy.get("max_attempts")
         kind = CONDITIONS.get(condition, condition)
         return f"{kind}:{most}" if most else kind
+
+    def anonymous_places(self, declared: Iterable[str]) -> set[str]:
+        """Return where its containers have anonymous volumes, normalised.
+
+        :param declared: the places that its image declares.
+        """
+        places = set(declared)
+        for volume in self.spec.get("volumes") or ():
+            place = normpath(volume["target"])
+            if volume.get("type") == "volume" and not volume.get("source"):
+                places.add(place)
+            else:
+                places.discard(place)
+        return places - {normpath(one.split(":")[0]) for one in self.spec.get("tmpfs") or ()}
 
     @property
     def environment_names(self) -> tuple[str, ...]:

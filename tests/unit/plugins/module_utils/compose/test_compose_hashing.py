@@ -244,8 +244,9 @@ def test_a_name_that_a_killed_run_left_is_known(name: str, number: int, due: str
 class Engine:
     """Notes what it is asked to create."""
 
-    def __init__(self) -> None:
+    def __init__(self, api_version: str = "1.41") -> None:
         self.api = self
+        self.api_version = api_version
         self.created: list[tuple[dict[str, Any], str, str | None]] = []
         self.connected: list[tuple[str, dict[str, Any]]] = []
 
@@ -308,6 +309,13 @@ def test_a_created_container_is_made_once_more_with_its_name_labels_and_volumes(
     ]
 
 
+def test_a_newer_engine_takes_all_networks_at_creation() -> None:
+    engine = Engine("1.44")
+    copy_created(engine, made(), "a", final_name="a", labels={})  # type: ignore[arg-type]
+    endpoints = engine.created[0][0]["NetworkingConfig"]["EndpointsConfig"]
+    assert (set(endpoints), engine.connected) == ({"p_default", "p_other"}, [])
+
+
 @pytest.mark.parametrize("mode", ["host", "none", "container:abc"])
 def test_a_container_without_a_network_of_its_own_gets_none(mode: str) -> None:
     engine = Engine()
@@ -316,6 +324,20 @@ def test_a_container_without_a_network_of_its_own_gets_none(mode: str) -> None:
     copy_created(engine, seen, "a", final_name="a", labels={})  # type: ignore[arg-type]
     assert "NetworkingConfig" not in engine.created[0][0]
     assert engine.connected == []
+
+
+def test_where_a_service_has_anonymous_volumes() -> None:
+    spec = {
+        "volumes": [
+            {"type": "volume", "target": "/own/"},
+            {"type": "volume", "source": "named", "target": "/named"},
+            {"type": "tmpfs", "target": "/memory"},
+            {"type": "bind", "source": "/srv", "target": "/bound"},
+        ],
+        "tmpfs": ["/run/:size=1m"],
+    }
+    declared = ["/image", "/named", "/memory", "/bound", "/run"]
+    assert service("db", **spec).anonymous_places(declared) == {"/image", "/own"}
 
 
 def test_places_of_volumes_are_compared_as_the_engine_reads_them() -> None:
