@@ -15,7 +15,7 @@ from tests.support.engine import PROJECT
 # What a name of a volume or an id of a container looks like.
 MADE_UP = re.compile(r"\b[0-9a-f]{64}\b")
 # Of no order: compose goes through mappings in any.
-UNORDERED = {"Env", "Binds", "Mounts", "Aliases", "ExtraHosts", "Links"}
+UNORDERED = {"Env", "Binds", "Mounts", "Aliases", "ExtraHosts", "Links", "Ulimits", "CapAdd"}
 LABELS_THAT_MATTER = "com.docker.compose.config-hash", "com.docker.compose.container-number"
 # What the engine itself finds out when a container runs, or where it keeps things.
 LEFT_OUT = {
