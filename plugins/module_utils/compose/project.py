@@ -95,8 +95,9 @@ def load(
             )
     for spec in specs.values():
         repair(spec, specs)
-    plain = [name for name, spec in specs.items() if not Service(name, spec, "", 1).references]
-    hashes = dict(zip(plain, ask_compose(compose, model, [specs[n] for n in plain]), strict=True))
+    drafts = [Service(name, spec, "", 1) for name, spec in specs.items()]
+    plain = {draft.name: draft.resolved({}) for draft in drafts if not draft.references}
+    hashes = dict(zip(plain, ask_compose(compose, model, list(plain.values())), strict=True))
     ending = set(static) | set(run_once)
     for spec in specs.values():
         ending |= {

@@ -20,7 +20,7 @@ from ..routers.base import StillServing
 from .containers import Containers
 from .decision import ROLLING, Wanted
 from .engine_state import GRACE, Instance
-from .naming import aside
+from .naming import aside, due_name, plain_name
 from .traffic import Traffic
 from .unverified import NotServing, as_before, serving_sentence, still_well
 
@@ -311,7 +311,7 @@ class PutBack:
 
     def restore_names(self) -> None:
         """Give the former containers their names; others that have one of them get another."""
-        names = {one.name: one.id for one in self.former.values()}
+        names = self._names()
         new = [one for ids in self.progress.made.values() for one in ids]
         for container_id in self._known([*self.former, *new]):
             now = patiently(self.containers.inspect, container_id).name
@@ -320,6 +320,20 @@ class PutBack:
         for name, container_id in names.items():
             if self._known([container_id]):
                 patiently(self.containers.rename, container_id, name)
+
+    def _names(self) -> dict[str, str]:
+        """Return the names of the former containers, with the id of who is to have each.
+
+        One that serves again gets the name that a killed run gave to the one in its place.
+        """
+        names = {one.name: one.id for one in self.former.values()}
+        for one, _policy in self.progress.stopped.values():
+            due = due_name(self.wanted.project.services[one.service], one)
+            free = names.get(due, "") in {"", *self.progress.unproved}
+            if due == plain_name(one.name) and free:
+                names.pop(one.name, None)
+                names[due] = one.id
+        return names
 
     def _known(self, ids: Iterable[str]) -> Sequence[str]:
         found = []

@@ -139,6 +139,31 @@ def test_one_that_has_failed_is_replaced_even_so() -> None:
     assert world.engine.running() == ["old"]
 
 
+@pytest.mark.parametrize(
+    ("name", "holder_goes", "names"),
+    [
+        ("web-1", False, {"web-1": "old"}),
+        ("web-1_0123456789ab", False, {"web-1_0123456789ab": "old", "web-1": "kept"}),
+        # The one that a killed run has put in its place goes.
+        ("web-1_0123456789ab", True, {"web-1": "old"}),
+        ("fixed_0123456789ab", False, {"fixed_0123456789ab": "old"}),
+    ],
+)
+def test_who_serves_again_has_its_name_again(
+    name: str, holder_goes: bool, names: dict[str, str]
+) -> None:
+    world = World(ROLLING)
+    web = service("web")
+    old = instance(web, 1, name=name, id_="old", status="exited")
+    kept = instance(web, 1, name="web-1", id_="kept")
+    world.put_back.former = {"old": old, **({"kept": kept} if "_" in name else {})}
+    world.progress.stopped = {"old": (old, "no")}
+    world.progress.unproved = {"kept"} if holder_goes else set()
+    if name.startswith("fixed"):
+        world.put_back.former = {"old": old}
+    assert world.put_back._names() == names
+
+
 def test_who_depends_on_one_that_is_lost_is_started_even_so() -> None:
     world = World(RECREATE)
     database = service("db")
