@@ -62,9 +62,9 @@ attributes:
     support: full
 notes:
   - Keep deploys of one project apart with M(immutable.delivery.deploy_lock).
-  - A candidate takes over the anonymous volumes of the container that it replaces, as with compose
-    itself; those of O(static_services) are filled anew from their image, and with
-    O(strategy=rolling) and O(strategy=blue_green) each container begins with its own.
+  - A container takes over the anonymous volumes of the one that it replaces in turn, as with
+    compose itself; those of O(static_services) are filled anew from their image, and one that runs
+    beside the one that it follows begins with its own.
 options:
   project_src:
     description:
@@ -137,8 +137,14 @@ options:
         switches the router, and after O(soak) stops the first one and keeps it. Which one is live
         is asked of the router. To start the kept one by hand, give its containers their restart
         policy back with C(docker update --restart).
-      - With V(rolling) and V(blue_green) no service may have a C(container_name) or a fixed host
-        port.
+      - A service that keeps data and runs as one container is stopped before the next one starts,
+        under every strategy, unless O(shared) or the compose file says that several containers may
+        write to its data at a time. It keeps data if it mounts a named volume, a volume that its
+        image declares, or a folder of the host that it may write to. With O(strategy=blue_green)
+        it, and what it depends on, belongs to the project itself, and both colours use it; jobs are
+        done there once a deploy.
+      - A service that C(rolling) or C(blue_green) doubles may have no C(container_name) and no
+        fixed host port.
     type: str
     choices: [recreate, rolling, blue_green]
     default: recreate
@@ -160,6 +166,21 @@ options:
     type: str
     choices: [auto, always]
     default: auto
+  strategies:
+    description:
+      - The strategies of services that shall not be replaced by O(strategy), by service. In the
+        compose file the same is said by C(x-delivery), with C({strategy: recreate}), below the
+        service, for which the Python of the host needs PyYAML. This option has precedence.
+    type: dict
+    default: {}
+  shared:
+    description:
+      - Services, and volumes by their names in the compose file, that several containers may write
+        to at a time. In the compose file the same is said by C(x-delivery), with C({shared: true}),
+        below the service or the volume.
+    type: list
+    elements: str
+    default: []
   build:
     description:
       - V(always) builds at every run, with the builder's cache. What an image is built from is
@@ -488,6 +509,8 @@ def main() -> None:
                 "default": "recreate",
             },
             "recreate": {"type": "str", "choices": ["auto", "always"], "default": "auto"},
+            "strategies": {"type": "dict", "default": {}},
+            "shared": {"type": "list", "elements": "str", "default": []},
             "build": {
                 "type": "str",
                 "choices": ["always", "missing", "never"],

@@ -19,10 +19,7 @@ from .engine_state import Instance
 from .hashing import references
 from .project import Project
 from .service import Service
-
-RECREATE = "recreate"
-ROLLING = "rolling"
-BLUE_GREEN = "blue_green"
+from .strategies import RECREATE, ROLLING, How
 
 SURPLUS = "one more than wanted"
 
@@ -33,6 +30,7 @@ class Wanted:
 
     :param images: by service, the ids of the images that its containers may have; none where its
         image is going to be another one.
+    :param hows: how each service is replaced, where that is not by *strategy*.
     :param routed: the services whose containers a router sends traffic to.
     :param soak: the seconds that new containers are watched before the former ones go.
     :param outdated: why containers cannot stay, by their ids, for what is not to be seen in them:
@@ -45,6 +43,12 @@ class Wanted:
     routed: frozenset[str] = frozenset()
     soak: float = 0.0
     outdated: Mapping[str, str] = field(default_factory=dict)
+    hows: Mapping[str, How] = field(default_factory=dict)
+
+    def rolls(self, service: str) -> bool:
+        """Tell whether a service is replaced in lock-step, not in turn."""
+        how = self.hows.get(service)
+        return (how.strategy if how else self.strategy) == ROLLING
 
 
 @dataclass(frozen=True)

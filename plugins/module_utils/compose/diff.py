@@ -26,6 +26,8 @@ def expected(wanted: Wanted, state: State) -> str:
         lines += [_shown(one) for one in decision.keep]
         ids = sorted(short(found) for found in wanted.images[name])
         why = enumerate_words(dict.fromkeys(why for _one, why in decision.olds))
+        if decision.alive:
+            why += f"; {_how(wanted, name)}"
         for _slot in range(decision.news):
             names = ", ".join(service.environment_names)
             lines.append(
@@ -34,6 +36,13 @@ def expected(wanted: Wanted, state: State) -> str:
                 + (f" ({why})" if why else "")
             )
     return "".join(f"{line}\n" for line in lines)
+
+
+def _how(wanted: Wanted, name: str) -> str:
+    """Say how a service is replaced, and why so."""
+    said = "replaced in lock-step" if wanted.rolls(name) else "replaced in turn"
+    why = wanted.hows[name].why if name in wanted.hows else ""
+    return f"{said}, since {why}" if why else said
 
 
 def _shown(one: Instance) -> str:

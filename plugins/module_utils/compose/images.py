@@ -82,6 +82,12 @@ class ImagesChange:
         self.sources: Mapping[str, Source] = {}
         self.before = Images({})
 
+    def standing(self) -> dict[str, Image | None]:
+        """Return the images that the engine has, by service."""
+        services = self.project.services
+        by_name = images(self.client, (service.image for service in services.values()))
+        return {name: by_name[service.image] for name, service in services.items()}
+
     def observe(self) -> Images:
         """Look at the images, and at registries' digests.
 

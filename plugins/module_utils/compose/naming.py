@@ -24,7 +24,10 @@ LAST_NUMBER = re.compile(r"\d+$")
 
 @dataclass(frozen=True)
 class Slot:
-    """What a new container comes for: a number, and the former container that has it."""
+    """What a new container comes for.
+
+    :param follows: the former container that has the number, whose anonymous volumes it takes over.
+    """
 
     number: int
     follows: Instance | None = None

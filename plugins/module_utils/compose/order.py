@@ -35,17 +35,18 @@ class Group:
 
 
 def order(
-    wanted: Wanted, state: State, decisions: Mapping[str, Decision], names: Iterable[str]
+    wanted: Wanted, decisions: Mapping[str, Decision], levels: Sequence[Sequence[str]]
 ) -> list[list[Group]]:
-    """Return the groups of each level, which are worked on side by side.
+    """Return the groups of each level, which are worked on side by side; there may be none.
 
-    :param names: the services to replace.
+    :param levels: the services to replace in turn, those first that others depend on.
     :raises Taken: what a new container needs cannot be had.
     """
+    names = [name for level in levels for name in level]
     leaving = {one.id: (name, one) for name in names for one in decisions[name].alive}
     stopped: set[str] = set()
-    levels = []
-    for level in wanted.project.levels(names):
+    ordered_levels = []
+    for level in levels:
         found = []
         for name in level:
             stop = {one.id for one in decisions[name].alive}
@@ -60,9 +61,8 @@ def order(
             stopped |= stop
             if start or ordered:
                 groups.append(Group(ordered, start))
-        if groups:
-            levels.append(groups)
-    return levels
+        ordered_levels.append(groups)
+    return ordered_levels
 
 
 def _needed(

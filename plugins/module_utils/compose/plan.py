@@ -15,7 +15,7 @@ from dataclasses import asdict
 from ..change import Step
 from ..engine.containers import NO_RESTART
 from ..errors import enumerate_words
-from .decision import RECREATE, ROLLING, Decision, State, Wanted, decide
+from .decision import Decision, State, Wanted, decide
 from .engine_state import Instance
 from .naming import due_name
 from .order import Group, check_claims, order
@@ -50,19 +50,10 @@ def plan(wanted: Wanted, state: State) -> list[Step]:
     }
     steps = [*_create(wanted.project, decisions), *_fill(wanted.project, decisions)]
     steps += _policy(wanted.project, decisions)
-    late: list[Step] = []
-    if wanted.strategy == ROLLING:
-        for name, decision in live.items():
-            first, last = roll(name, decision, name in wanted.routed)
-            steps += first
-            late += last
-    else:
-        steps += _replace(wanted, state, live)
-    for name in sorted(wanted.routed & set(live)):
-        # Rolling has told the router at every step.
-        moved = wanted.strategy == RECREATE and (live[name].news or live[name].alive)
-        if (name in state.astray or moved) and _route(name) not in steps:
-            steps.append(_route(name))
+    replacing, late = _live_steps(wanted, live)
+    steps += replacing
+    astray = [name for name in sorted(wanted.routed & set(live)) if name in state.astray]
+    steps += [_route(name) for name in astray if _route(name) not in steps]
     for name, decision in decisions.items():
         steps += _rename(wanted.project.services[name], decision)
     steps += _soak(wanted, live)
@@ -130,18 +121,36 @@ def _policy(project: Project, decisions: Mapping[str, Decision]) -> list[Step]:
     return [Step(POLICY, f"let the engine restart {enumerate_words(names)}", {"policies": found})]
 
 
-def _replace(wanted: Wanted, state: State, decisions: Mapping[str, Decision]) -> list[Step]:
+def _live_steps(wanted: Wanted, decisions: Mapping[str, Decision]) -> tuple[list[Step], list[Step]]:
+    """Return the steps that replace services in turn or in lock-step, in their order.
+
+    The second part is what waits for the soak.
+    """
     names = [name for name, decision in decisions.items() if decision.news or decision.alive]
+    levels = wanted.project.levels(names)
+    in_turn = [[name for name in level if not wanted.rolls(name)] for level in levels]
+    steps: list[Step] = []
+    late: list[Step] = []
+    for level, groups in zip(levels, order(wanted, decisions, in_turn), strict=True):
+        if groups:
+            steps.append(_replace(groups, decisions))
+        # At once: until the router follows, its clients find nobody.
+        steps += [_route(n) for n in level if n in wanted.routed and not wanted.rolls(n)]
+        for name in filter(wanted.rolls, level):
+            first, last = roll(name, decisions[name], name in wanted.routed)
+            steps += first
+            late += last
+    return steps, late
+
+
+def _replace(groups: Sequence[Group], decisions: Mapping[str, Decision]) -> Step:
     former = {one.id: one for decision in decisions.values() for one in decision.alive}
-    steps = []
-    for groups in order(wanted, state, decisions, names):
-        stopped = [former[one].name for group in groups for one in group.stop]
-        fresh = [name for group in groups for name in group.start if not decisions[name].alive]
-        said = [f"replace {enumerate_words(stopped)}"] if stopped else []
-        said += [f"start {enumerate_words(fresh)}"] if fresh else []
-        summary = enumerate_words(said) or _started(groups)
-        steps.append(Step(REPLACE, summary, {"groups": [asdict(group) for group in groups]}))
-    return steps
+    stopped = [former[one].name for group in groups for one in group.stop]
+    fresh = [name for group in groups for name in group.start if not decisions[name].alive]
+    said = [f"replace {enumerate_words(stopped)}"] if stopped else []
+    said += [f"start {enumerate_words(fresh)}"] if fresh else []
+    summary = enumerate_words(said) or _started(groups)
+    return Step(REPLACE, summary, {"groups": [asdict(group) for group in groups]})
 
 
 def _started(groups: Sequence[Group]) -> str:

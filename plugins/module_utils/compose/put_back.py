@@ -18,7 +18,7 @@ from ..engine.parallel import patiently, together
 from ..errors import DeliveryError, enumerate_words, join_sentences
 from ..routers.base import StillServing
 from .containers import Containers
-from .decision import ROLLING, Wanted
+from .decision import Wanted
 from .engine_state import GRACE, Instance
 from .naming import aside, due_name, plain_name
 from .traffic import Traffic
@@ -106,10 +106,10 @@ class PutBack:
         # Those that still run can have the traffic at once.
         for name in sorted(self.traffic.written):
             attempt(partial(self._send_back_now, name))
-        if self.wanted.strategy != ROLLING:
-            self._check_router()
-            # A port, a name or a volume may be for one of them only.
-            attempt(self._stop_new)
+        in_turn = {name for name in self._touched() if not self.wanted.rolls(name)}
+        self._check_router(in_turn)
+        # A port, a name or a volume may be for one of them only.
+        attempt(partial(self._stop_new, in_turn))
         attempt(self.restore_names)
         attempt(self._start_former)
         if self.progress.unproved:
@@ -123,11 +123,11 @@ class PutBack:
         names = {one.service for one, _policy in self.progress.stopped.values()}
         for name in sorted(names | self.traffic.written):
             attempt(partial(self.traffic.send_back, name))
-        if self.wanted.strategy == ROLLING:
-            for name in sorted(self.traffic.written):
-                attempt(partial(self.traffic.drain, name, undo=True))
-            attempt(self._leave_serving)
-            attempt(self._stop_new)
+        rolled = self._touched() - in_turn
+        for name in sorted(self.traffic.written & rolled):
+            attempt(partial(self.traffic.drain, name, undo=True))
+        attempt(partial(self._leave_serving, rolled))
+        attempt(partial(self._stop_new, rolled))
         if failed:
             self.failed = True
             raise failed[0].with_state(
@@ -214,19 +214,23 @@ class PutBack:
         ids += [one for name in self.traffic.written for one in self.traffic.former.get(name, ())]
         return sorted({self.former[one].name for one in ids if one in self.former})
 
+    def _touched(self) -> set[str]:
+        """Return the services of which there are new containers, or some that were killed."""
+        unproved = {self.former[one].service for one in self.progress.unproved}
+        return {*self.progress.made, *unproved, *self.traffic.written}
+
     def _send_back_now(self, name: str) -> None:
-        if self.traffic.send_back(name, self.progress.stopped) and (
-            self.wanted.strategy != ROLLING
-        ):
+        if self.traffic.send_back(name, self.progress.stopped) and not self.wanted.rolls(name):
             self.traffic.drain(name, undo=True)
 
-    def _check_router(self) -> None:
+    def _check_router(self, services: Collection[str]) -> None:
         """Make sure that the traffic can be sent elsewhere than to the new containers.
 
+        :param services: those whose new containers are stopped before the former ones start.
         :raises StillServing: it cannot, and they are healthy; so they go on.
         """
         try:
-            for name in sorted(self.traffic.written):
+            for name in sorted(self.traffic.written & set(services)):
                 self.traffic.look(name)
         except DeliveryError as error:
             try:
@@ -238,27 +242,28 @@ class PutBack:
                 f"the new containers were left running: {error.message}", next_step=LEFT
             ) from error
 
-    def _leave_serving(self) -> None:
-        """Find the new containers that still have the traffic, or may have it.
+    def _leave_serving(self, services: Collection[str]) -> None:
+        """Find the new containers of these that still have the traffic, or may have it.
 
         :raises StillServing: there are any.
         """
         why = {
             one: said
-            for name, ids in self.progress.made.items()
-            for one in ids
+            for name in services
+            for one in self.progress.made.get(name, ())
             if (said := self.traffic.may_lead_to(name, one))
         }
-        self.left = set(why)
+        self.left |= set(why)
         if why:
             said = next(iter(why.values()))
             raise StillServing(f"new containers were left running: {said}", next_step=LEFT)
 
-    def _stop_new(self) -> None:
-        made = {container_id for ids in self.progress.made.values() for container_id in ids}
+    def _stop_new(self, services: Collection[str]) -> None:
+        made = {one for name in services for one in self.progress.made.get(name, ())}
+        unproved = {one for one in self.progress.unproved if self.former[one].service in services}
         together(
             partial(patiently, self._stop, container_id)
-            for container_id in (made & self.progress.started | self.progress.unproved) - self.left
+            for container_id in (made & self.progress.started | unproved) - self.left
         )
 
     def _stop(self, container_id: str) -> None:

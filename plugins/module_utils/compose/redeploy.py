@@ -21,7 +21,7 @@ from ..engine.inspect import Container
 from ..engine.parallel import patiently, together
 from ..errors import TimeoutExceeded
 from .containers import Containers
-from .decision import RECREATE, ROLLING, Decision, State, Wanted, decide
+from .decision import Decision, State, Wanted, decide
 from .diff import describe, expected
 from .engine_state import Instance, instances
 from .holders import foreign_holders
@@ -172,12 +172,16 @@ class RedeployChange:
 
     def _slots(self, name: str, count: int) -> list[Slot]:
         decision = self.decisions[name]
-        return slots(decision.keep, [one for one, _why in decision.olds], count)
+        found = slots(decision.keep, [one for one, _why in decision.olds], count)
+        if self.wanted.rolls(name):
+            # Nobody takes over the volumes of one that runs beside it.
+            return [Slot(one.number) for one in found]
+        return found
 
     def _note_resting(self, names: Iterable[str]) -> None:
         """Note whom a killed run has stopped and not replaced: an undo starts them again."""
-        rolling = self.wanted.strategy == ROLLING
         for name in names:
+            rolling = self.wanted.rolls(name)
             service, decision = self.wanted.project.services[name], self.decisions[name]
             resting, running = decision.stopped_midway(service), list(decision.running)
             if rolling:
@@ -310,7 +314,7 @@ class RedeployChange:
         ids = [one.id for one in self.decisions[name].keep] + self.progress.made.get(name, [])
         self._serve(name, ids, on_undo)
         # In lock-step, former ones that still run are drained before they are stopped.
-        if self.wanted.strategy == RECREATE:
+        if not self.wanted.rolls(name):
             self.traffic.drain(name)
 
     def _serve(self, name: str, ids: list[str], on_undo: OnUndo) -> None:

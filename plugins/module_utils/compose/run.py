@@ -17,7 +17,7 @@ from ..errors import BadOption
 from ..given import check_seconds
 from ..signals import ignore_signals, signals_as_errors
 from .beside import beside
-from .decision import BLUE_GREEN, Wanted
+from .decision import Wanted
 from .engine_state import instances
 from .events import Watch
 from .images import Images
@@ -27,6 +27,7 @@ from .redeploy import RedeployChange
 from .report import downtimes, result
 from .routing import ProjectRouting
 from .session import Session, tag_back
+from .strategies import BLUE_GREEN, Given
 
 
 def redeploy(
@@ -58,10 +59,13 @@ def in_place(session: Session) -> dict[str, Any]:
     project = session.load()
     routing = session.routing(project)
     getting = session.getting(project)
+    given = session.given()
+    # Once before anything is built or pulled, as far as it is known then.
+    session.hows(project, given, getting.standing())
     got = run(getting, check_mode=session.check_mode)
     with Watch(session.client, project.name) as watch:
         with undoing(partial(tag_back, session, getting)):
-            wanted = wanted_of(session, project, got, routing)
+            wanted = wanted_of(session, project, got, routing, given)
             change = RedeployChange(
                 session.containers(project, got.after.standing), wanted, routing
             )
@@ -81,7 +85,11 @@ def in_place(session: Session) -> dict[str, Any]:
 
 
 def wanted_of(
-    session: Session, project: Project, got: Outcome[Images], routing: ProjectRouting | None
+    session: Session,
+    project: Project,
+    got: Outcome[Images],
+    routing: ProjectRouting | None,
+    given: Given,
 ) -> Wanted:
     """Return what shall stand, now that the images are known."""
     stale = got.before.stale if session.check_mode else frozenset()
@@ -95,5 +103,6 @@ def wanted_of(
         session.params["strategy"],
         frozenset(routing.entrances if routing else ()),
         session.params["soak"],
-        session.outdated(project, instances(session.client, project.name)),
+        outdated=session.outdated(project, instances(session.client, project.name)),
+        hows=session.hows(project, given, got.after.standing),
     )

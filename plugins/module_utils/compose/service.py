@@ -62,6 +62,19 @@ class Service:
         )
 
     @property
+    def volumes_of_others(self) -> tuple[tuple[str, bool], ...]:
+        """Whose volumes it mounts, as they are written, and whether it may write to them."""
+        return tuple(
+            (entry.removesuffix(":ro").removesuffix(":rw"), not entry.endswith(":ro"))
+            for entry in self.spec.get("volumes_from") or ()
+        )
+
+    @property
+    def tmpfs(self) -> tuple[str, ...]:
+        """The places that are kept in memory, with their options."""
+        return tuple(self.spec.get("tmpfs") or ())
+
+    @property
     def shares(self) -> Mapping[str, str]:
         """The kinds of namespaces it shares, with the service it shares each with."""
         found = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..engine.options import Connection
@@ -15,14 +16,15 @@ from ..errors import DeliveryError
 from ..signals import ignore_signals
 from .cli import Compose
 from .containers import Containers
-from .decision import BLUE_GREEN, ROLLING
 from .engine_state import Image, Instance
+from .extension import read_extensions
 from .image_sources import ALWAYS, Policy
 from .images import ImagesChange
 from .options import routing_of
 from .outdated import find_outdated
 from .project import Project, load
 from .routing import ProjectRouting
+from .strategies import BLUE_GREEN, RECREATE, Given, How, hows
 from .suitable import check_repeatable, check_startable
 
 if TYPE_CHECKING:
@@ -65,7 +67,6 @@ class Session:
         :param quiet: whether compose's warnings have been passed on already.
         :raises DeliveryError: they hold what the strategy cannot do.
         """
-        strategy = self.params["strategy"]
         project = load(
             self.compose,
             services=self.params["services"],
@@ -74,11 +75,43 @@ class Session:
         )
         for text in () if quiet else project.warnings:
             self.warn(text)
-        if strategy != BLUE_GREEN:
+        if self.params["strategy"] != BLUE_GREEN:
             check_startable(project)
-        if strategy in {ROLLING, BLUE_GREEN}:
-            check_repeatable(project, self.compose.folder, strategy)
         return project
+
+    def given(self) -> Given:
+        """Return what the options and the compose files say of strategies.
+
+        :raises DeliveryError: it cannot be used.
+        """
+        said = read_extensions(self.compose)
+        return Given(
+            self.params["strategy"],
+            {**said.strategies, **self.params["strategies"]},
+            said.shared | frozenset(self.params["shared"]),
+            self._is_folder,
+        )
+
+    def hows(
+        self, project: Project, given: Given, images: Mapping[str, Image | None]
+    ) -> dict[str, How]:
+        """Return how each service is replaced, as far as their images are there.
+
+        :raises DeliveryError: the files hold what a strategy cannot do.
+        """
+        found = hows(project, given, images)
+        strategies = {name: how.strategy for name, how in found.items()}
+        # One whose image is not there yet may keep data, and be replaced in turn.
+        unknown = [name for name in found if images.get(name) is None]
+        strategies.update(dict.fromkeys(unknown, RECREATE))
+        check_repeatable(project, self.compose.folder, strategies)
+        return found
+
+    def _is_folder(self, path: str) -> bool | None:
+        """Tell whether a path of the engine's host is a folder, which compose makes if need be."""
+        if not self.connection.local:
+            return None
+        return Path(path).is_dir() or not Path(path).exists()
 
     def routing(self, project: Project) -> ProjectRouting | None:
         """Return the router, where there is one."""

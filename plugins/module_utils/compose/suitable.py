@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .cli import ComposeError
@@ -53,19 +53,24 @@ def check_startable(project: Project) -> None:
                     )
 
 
-def check_repeatable(project: Project, folder: Path, strategy: str) -> None:
-    """Make sure that two containers of each service can run side by side.
+def check_repeatable(project: Project, folder: Path, strategies: Mapping[str, str]) -> None:
+    """Make sure that two containers of each service can run side by side where they have to.
 
+    :param strategies: how each service is replaced.
     :raises Unsuitable: the files fix what only one of them can have.
     """
     for service in project.services.values():
+        strategy = strategies[service.name]
+        if strategy == "recreate":
+            continue
+        in_turn = f"write `x-delivery: {{strategy: recreate}}` below {service.name}"
         if service.container_name:
             raise Unsuitable(
                 f"service {service.name} has container_name {service.container_name}"
                 f"{_place(project, folder, service.name, 'container_name')}, so strategy "
                 f"{strategy} cannot run a second container beside it",
                 next_step="Remove container_name; others reach the containers by the service's "
-                "name. Or use strategy recreate.",
+                f"name. To have it stopped before the next one starts, {in_turn}.",
             )
         if service.shares and strategy == "rolling":
             kind, other = next(iter(service.shares.items()))
@@ -73,7 +78,7 @@ def check_repeatable(project: Project, folder: Path, strategy: str) -> None:
                 f"service {service.name} shares {kind} with a container of {other}"
                 f"{_place(project, folder, service.name, kind)}, which strategy rolling would take "
                 "from it",
-                next_step="Use a network of both, or strategy recreate.",
+                next_step=f"Use a network of both, or {in_turn} and {other}.",
             )
         if service.fixed_ports:
             port = service.fixed_ports[0]
@@ -82,7 +87,8 @@ def check_repeatable(project: Project, folder: Path, strategy: str) -> None:
                 f"{_place(project, folder, service.name, 'ports')}, so strategy {strategy} cannot "
                 "run a second container beside it",
                 next_step="Give the container's port alone, so that the engine picks the host's, "
-                "and let a router hold the fixed one. Or use strategy recreate.",
+                "and let a router hold the fixed one. To have it stopped before the next one "
+                f"starts, {in_turn}.",
             )
 
 

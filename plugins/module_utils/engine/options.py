@@ -58,6 +58,11 @@ class Connection:
     timeout: int = 60
     source: str = "docker_host"
 
+    @property
+    def local(self) -> bool:
+        """Whether the engine's host is this one, so that its files can be seen here."""
+        return self.host.startswith(("unix://", "npipe://"))
+
     @classmethod
     def of(cls, params: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Connection:
         """Read a module's options; ask the environment for what they leave open, as docker does.

@@ -39,6 +39,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.plan im
     START,
     plan,
 )
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.strategies import How
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.suitable import (
     Unsuitable,
 )
@@ -276,7 +277,7 @@ def test_diff_shows_what_is_new_and_why_and_no_value() -> None:
     state = State({"web": [instance(web, hash_="0123456789abcdef")]})
     assert describe(state) == "web: p-web-1 (running) image new container web-1\n"
     assert expected(want, state) == (
-        "web: new, image new, environment KEY (its configuration changed)\n"
+        "web: new, image new, environment KEY (its configuration changed; replaced in turn)\n"
     )
     built = replace(want, images={"web": frozenset()})
     assert "image web as it will be" in expected(built, state)
@@ -317,3 +318,35 @@ def test_every_state_comes_to_what_is_wanted(
     assert sorted(names) == sorted(f"p-web-{one.number}" for one in world.all.get("web", ()))
     assert kept.isdisjoint(world.touched)
     assert kept <= {one.id for one in world.all.get("web", ())}
+
+
+@given(
+    kinds=st.lists(st.lists(SICK, max_size=2), min_size=3, max_size=3),
+    rolled=st.lists(st.booleans(), min_size=3, max_size=3),
+)
+def test_each_service_is_replaced_in_its_own_way(
+    kinds: list[list[dict[str, str]]], rolled: list[bool]
+) -> None:
+    names = ("db", "api", "web")
+    chain = [
+        service(name, depends_on={before: {}} if before else {})
+        for name, before in zip(names, ("", *names), strict=False)
+    ]
+    ways = dict(zip(names, rolled, strict=True))
+    hows = {name: How(ROLLING if ways[name] else RECREATE) for name in names}
+    want = wanted(*chain, strategy=ROLLING, hows=hows)
+    there = {
+        one.name: [instance(one, number, **kind) for number, kind in enumerate(ones, 1)]  # type: ignore[arg-type]
+        for one, ones in zip(chain, kinds, strict=True)
+    }
+    world = World(want, there)
+    most = {name: max(1, world.serving(name)) for name in names}
+    least = {name: min(1, world.serving(name)) for name in names}
+    for step in plan(want, world.start):
+        world.apply(step)
+        for name in names:
+            if ways[name]:
+                assert world.serving(name) >= least[name], (name, step.summary)
+            else:
+                assert world.serving(name) <= most[name], (name, step.summary)
+    assert plan(want, world.state) == []

@@ -1,0 +1,132 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Services that keep data, under every strategy: never two writers, and nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docker import DockerClient
+
+from tests.support.compose import Stage, service, service_image
+from tests.support.engine import build, remove_all
+from tests.support.proxy import Proxy, start_proxy
+from tests.support.service import traffic
+
+# Writes down each start, and whether another one holds the same data.
+KEEPER = (
+    "exec 9>>/data/lock; flock -n 9 || { echo two >>/data/two; exit 1; }; "
+    'echo "$VERSION" >>/data/starts; exec python3 /app/app.py'
+)
+
+
+@pytest.fixture(scope="module")
+def image(engine: DockerClient) -> str:
+    return service_image()
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    with start_proxy(tmp_path_factory.mktemp("proxy")) as started:
+        yield started
+
+
+@pytest.fixture
+def stage(engine: DockerClient, prefix: str, proxy: Proxy, tmp_path: Path) -> Iterator[Stage]:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    name = f"{prefix}-{abs(hash(tmp_path.name)) % 10**6}"
+    options = {
+        "router": {
+            "api_url": proxy.url,
+            "services": [{"service": "web", "port": 8080, "name": name}],
+            "health_path": "/health",
+            "prove_path": "/1",
+        }
+    }
+    staged = Stage(engine, name, folder, options)
+    yield staged
+    remove_all(engine, name)
+
+
+def keeper(image: str, version: str, **more: Any) -> dict[str, Any]:
+    """A service that keeps data."""
+    given = {"command": ["bash", "-c", KEEPER.replace("$", "$$")], "ports": None, **more}
+    return service(image, version, **given)
+
+
+def read(stage: Stage, path: str, service_name: str = "db") -> list[str]:
+    (one,) = [one for one in stage.of(service_name) if one.status == "running"]
+    return str(one.exec_run(["cat", path]).output.decode()).split()
+
+
+NAMED = {"volumes": ["data:/data"]}
+
+
+def test_lock_step_replaces_in_turn_who_keeps_data(stage: Stage, image: str, proxy: Proxy) -> None:
+    waits = {"depends_on": {"db": {"condition": "service_healthy"}}}
+
+    def write(version: str) -> None:
+        db = keeper(image, version, **NAMED)
+        stage.write({"db": db, "web": service(image, version, **waits)}, volumes={"data": {}})
+
+    write("v1")
+    stage.redeploy(strategy="rolling")
+    write("v2")
+    foreseen = stage.redeploy(strategy="rolling", _ansible_check_mode=True, _ansible_diff=True)
+    assert "since it keeps data in the volume data (/data)" in foreseen["diff"]["after"]
+    assert "web: new" in foreseen["diff"]["after"]
+    assert "replaced in lock-step" in foreseen["diff"]["after"]
+    with traffic(f"{proxy.url}/{stage.name}/1") as seen:
+        done = stage.redeploy(strategy="rolling")
+    assert (seen.lost, seen.versions) == ([], ["v1", "v2"])
+    assert [one["step"] for one in done["steps"]] == [one["step"] for one in foreseen["steps"]]
+    assert read(stage, "/data/starts") == ["v1", "v2"]
+    assert "No" in " ".join(read(stage, "/data/two"))
+    assert (done["downtimes"]["web"], done["downtimes"]["db"] > 0) == (0, True)
+    assert stage.redeploy(strategy="rolling")["changed"] is False
+
+
+def test_who_keeps_data_serves_again_after_a_failure(stage: Stage, image: str) -> None:
+    both = {"web": service(image, "v1"), "db": keeper(image, "v1", **NAMED)}
+    stage.write(both, volumes={"data": {}})
+    stage.redeploy(strategy="rolling")
+    before = stage.state()
+    waits = {"depends_on": {"db": {"condition": "service_healthy"}}}
+    broken = service(image, "v2", environment={"MODE": "broken"}, **waits)
+    stage.write({"db": keeper(image, "v2", **NAMED), "web": broken}, volumes={"data": {}})
+    failed = stage.refused(strategy="rolling")
+    assert f"{stage.name}-db-1 serves again" in failed["state"]
+    assert stage.state() == before
+    assert read(stage, "/data/starts") == ["v1", "v2", "v1"]
+    assert "No" in " ".join(read(stage, "/data/two"))
+
+
+def test_data_in_a_volume_that_only_the_image_declares_goes_along(
+    stage: Stage, image: str, engine: DockerClient, tmp_path: Path
+) -> None:
+    folder = tmp_path / "image"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(f"FROM {image}\nUSER root\nVOLUME /data\n")
+    keeps = build(folder, f"{stage.name}-keeper")
+    for version in ("v1", "v2"):
+        stage.write({"db": keeper(keeps, version), "web": service(image)})
+        stage.redeploy(strategy="rolling")
+    assert read(stage, "/data/starts") == ["v1", "v2"]
+
+
+def test_what_is_told_to_double_data_is_refused_before_anything(stage: Stage, image: str) -> None:
+    rolled = keeper(image, "v1", **NAMED, **{"x-delivery": {"strategy": "rolling"}})
+    stage.write({"db": rolled, "web": service(image)}, volumes={"data": {}})
+    failed = stage.refused()
+    assert failed["kind"] == "unsuitable"
+    assert "service db keeps data in the volume data (/data)" in failed["msg"]
+    assert failed["state"] == "Nothing was changed."
+    assert stage.containers() == []
+    rolled["x-delivery"]["shared"] = True
+    stage.write({"db": rolled, "web": service(image)}, volumes={"data": {}})
+    assert stage.redeploy()["changed"]
