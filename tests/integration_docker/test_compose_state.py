@@ -130,3 +130,102 @@ def test_what_is_told_to_double_data_is_refused_before_anything(stage: Stage, im
     rolled["x-delivery"]["shared"] = True
     stage.write({"db": rolled, "web": service(image)}, volumes={"data": {}})
     assert stage.redeploy()["changed"]
+
+
+def shop(image: str, version: str, *, db: str = "v1", web: str = "well") -> dict[str, Any]:
+    """A web service with a database and what changes its tables."""
+    ready = {"condition": "service_healthy"}
+    migrate = service(
+        image,
+        version,
+        ports=None,
+        healthcheck=None,
+        command=["bash", "-c", 'getent hosts db && echo "$$VERSION" >>/data/migrations'],
+        depends_on={"db": ready},
+        **NAMED,
+    )
+    done = {"condition": "service_completed_successfully"}
+    asks = {"environment": {"MODE": web}, "depends_on": {"db": ready, "migrate": done}}
+    return {
+        "db": keeper(image, db, **NAMED),
+        "migrate": migrate,
+        "web": service(image, version, **asks),
+        "worker": service(image, version, ports=None, depends_on={"web": ready}),
+    }
+
+
+def test_beside_the_live_one_data_stays_with_the_project(
+    stage: Stage, image: str, proxy: Proxy
+) -> None:
+    stage.options["strategy"] = "blue_green"
+    colours = [f"{stage.name}-blue", f"{stage.name}-green"]
+    volumes = {"volumes": {"data": {}}}
+    stage.write(shop(image, "v1"), **volumes)
+    assert stage.redeploy()["project"] == colours[0]
+    (db,) = stage.of("db")
+    for number, version in enumerate(("v2", "v3"), 1):
+        stage.write(shop(image, version), **volumes)
+        foreseen = stage.redeploy(_ansible_check_mode=True, _ansible_diff=True)
+        with traffic(f"{proxy.url}/{stage.name}/1") as seen:
+            done = stage.redeploy()
+        assert (seen.lost, seen.versions) == ([], [f"v{number}", version])
+        assert done["project"] == colours[number % 2]
+        assert [one["step"] for one in done["steps"]] == [one["step"] for one in foreseen["steps"]]
+        assert [one.id for one in stage.of("db")] == [db.id]
+        assert stage.redeploy()["changed"] is False
+    assert read(stage, "/data/starts") == ["v1"]
+    assert read(stage, "/data/migrations") == ["v1", "v2", "v3"]
+    assert {one.labels["com.docker.compose.service"] for one in stage.containers(colours[0])} == {
+        "web",
+        "worker",
+    }
+    # Each colour finds its own, and what it does not have.
+    (worker,) = stage.of("worker", colours[0])
+    (web,) = stage.of("web", colours[0])
+    code, found = worker.exec_run(["getent", "ahostsv4", "web"])
+    web.reload()
+    addresses = [one["IPAddress"] for one in web.attrs["NetworkSettings"]["Networks"].values()]
+    assert code == 0 and {line.split()[0] for line in found.decode().splitlines()} < {*addresses}
+    assert worker.exec_run(["getent", "hosts", "db"]).exit_code == 0
+    volume_names = [one.name for one in stage.engine.volumes.list()]
+    assert [name for name in volume_names if stage.name in str(name)] == [f"{stage.name}_data"]
+
+
+def test_a_colour_that_is_no_good_leaves_the_database_as_it_was(
+    stage: Stage, image: str, proxy: Proxy
+) -> None:
+    stage.options["strategy"] = "blue_green"
+    volumes = {"volumes": {"data": {}}}
+    stage.write(shop(image, "v1"), **volumes)
+    stage.redeploy()
+    (db,) = stage.of("db")
+    stage.write(shop(image, "v2", db="v2", web="broken"), **volumes)
+    with traffic(f"{proxy.url}/{stage.name}/1") as seen:
+        failed = stage.refused()
+    assert seen.lost == []
+    assert f"{stage.name}-green was removed" in failed["state"]
+    assert f"{stage.name}-db-1 serves again" in failed["state"]
+    assert [one.id for one in stage.of("db")] == [db.id]
+    assert read(stage, "/data/starts") == ["v1", "v2", "v1"]
+    stage.write(shop(image, "v2", db="v2"), **volumes)
+    stage.redeploy()
+    assert read(stage, "/data/starts") == ["v1", "v2", "v1", "v2"]
+    assert "No" in " ".join(read(stage, "/data/two"))
+
+
+def test_what_plain_compose_has_brought_up_is_taken_over(
+    stage: Stage, image: str, proxy: Proxy
+) -> None:
+    volumes = {"volumes": {"data": {}}}
+    stage.write(shop(image, "v1"), **volumes)
+    stage.redeploy()
+    (db,) = stage.of("db")
+    stage.write(shop(image, "v2"), **volumes)
+    with traffic(f"{proxy.url}/{stage.name}/1") as seen:
+        stage.redeploy(strategy="blue_green")
+    assert (seen.lost, seen.versions) == ([], ["v1", "v2"])
+    assert [one.id for one in stage.of("db")] == [db.id]
+    assert {one.status for one in stage.of("web")} == {"exited"}
+    # Going on in place would run two of each.
+    failed = stage.refused(strategy="recreate")
+    assert f"{stage.name}-blue runs" in failed["msg"]

@@ -6,134 +6,216 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
-from ..change import Outcome, after, run, undoing
+from ..change import after, run, undoing
 from ..errors import BadOption
 from ..signals import ignore_signals
 from .blue_green import BlueGreenChange, look
+from .both import Both
+from .colour_engine import ColourEngine
+from .coloured import Joint, coloured, only
 from .colours import Move, Standing, candidate, live_project, slots
 from .decision import State, Wanted, decide
-from .engine_state import Instance
+from .engine_state import Image, Instance, instances
 from .events import Watch
 from .hashing import with_due
-from .images import Images, ImagesChange
-from .project import Project
+from .images import image_ids
+from .project import Project, hashed
+from .redeploy import RedeployChange
 from .report import downtimes, result
 from .routing import ProjectRouting
 from .session import Session, tag_back
+from .strategies import BLUE_GREEN, RECREATE, How
+from .suitable import Unsuitable
 
 
 def beside(session: Session) -> dict[str, Any]:
-    """Redeploy by ``blue_green``."""
+    """Redeploy by ``blue_green``: what keeps data in its place, all else beside the live one."""
     base = session.load()
     routing = session.routing(base)
     if routing is None:
         raise BadOption("strategy blue_green needs router")
-    projects = [*slots(base.name), base.name]
-    standing = look(session.containers(base), routing, projects, remember=True)
-    several = standing.may_be_live(projects)
-    for name in several if len(several) > 1 else ():
-        # A run was killed before it was done with its switches: what it wanted is made whole.
-        half = session.named(name)
-        seen = session.getting(half).observe()
-        # What that run was forced to replace it has replaced.
-        outdated = session.outdated(half, standing.projects[name], forced=False)
-        if fits(session, half, standing, seen, outdated):
-            move = Move(name, False, {})
-            return finish(session, routing, standing, move, unchanged(seen), project=half)
-    live = live_project(standing, base.name)
-    target = session.named(candidate(base.name, live))
-    fitting = None if live is None else session.named(live)
-    outdated = {} if fitting is None else session.outdated(fitting, standing.projects[fitting.name])
-    if fitting is not None:
-        seen = session.getting(fitting).observe()
-        if not seen.built and not seen.stale and fits(session, fitting, standing, seen, outdated):
-            move = Move(fitting.name, False, {})
-            return finish(session, routing, standing, move, unchanged(seen), project=fitting)
-    # The label is part of an image's id, which must not depend on the colour.
-    getting = session.getting(target, base.name)
+    given = session.given()
+    getting = session.getting(base)
+    session.hows(base, given, getting.standing())
     got = run(getting, check_mode=session.check_mode)
-    if fitting is not None and fits(session, fitting, standing, got.after, outdated):
-        move = Move(fitting.name, False, {})
-        return finish(session, routing, standing, move, got, project=fitting)
-    move = Move(target.name, True, dict.fromkeys(routing.entrances))
-    return finish(session, routing, standing, move, got, project=target, getting=getting)
-
-
-def unchanged(seen: Images) -> Outcome[Images]:
-    """Return what came of images that are as they should be."""
-    return Outcome(False, seen, seen, [], {"before": "", "after": ""})
-
-
-def fits(
-    session: Session,
-    project: Project,
-    standing: Standing,
-    seen: Images,
-    outdated: Mapping[str, str],
-) -> bool:
-    """Tell whether a project stands as it is wanted, with images of these ids.
-
-    :param outdated: why containers are to be replaced all the same, by their ids.
-    """
-    if seen.stale:
-        return False
-    ids = {name: frozenset({one.id} if one else ()) for name, one in seen.standing.items()}
-    ask = session.containers(project).ask
-    found = with_due(ask, project.services, standing.projects[project.name])
-    decisions = decide(Wanted(project, ids, outdated=outdated), State(found))
-    return not any(decision.changed for decision in decisions.values())
-
-
-def finish(
-    session: Session,
-    routing: ProjectRouting,
-    standing: Standing,
-    move: Move,
-    got: Outcome[Images],
-    *,
-    project: Project,
-    getting: ImagesChange | None = None,
-) -> dict[str, Any]:
-    """Make the move; return what the module documents.
-
-    :param getting: what got the images, where they have been got for this move.
-    """
-    urls: Mapping[str, Sequence[str] | None] = move.routed
-    if not move.deploy:
-        urls = {
-            name: [
-                routing.url(name, one.container)
-                for one in standing.projects[move.target].get(name, ())
-            ]
-            for name in routing.entrances
-        }
-    move = replace(
-        move,
-        routed=urls,
-        keep=session.keep,
-        restart={name: service.restart for name, service in project.services.items()},
-        soak=session.params["soak"],
-    )
-    containers = session.containers(project)
-    change = BlueGreenChange(containers, routing, standing, move)
-    with Watch(session.client, *standing.projects) as watch:
-        with undoing(partial(tag_back, session, getting)):
+    with undoing(partial(tag_back, session, getting)):
+        images = got.after.standing
+        hows = session.hows(base, given, images)
+        pair = Pair(session, base, hows, image_ids(got, session.check_mode), routing)
+        standing = look(pair.engine, pair.doubled_routing, pair.projects, remember=True)
+        move, project = pair.move(standing)
+        change = Both(pair.in_place(images, move), pair.beside(standing, move, project))
+        with Watch(session.client, *pair.projects) as watch:
             outcome = run(change, check_mode=session.check_mode)
-        ignore_signals()
-        with after(outcome):
-            if not session.check_mode:
-                change.clean_up()
-            before = live_of(standing)
-            now = live_of(look(containers, routing, list(standing.projects)))
-            down = downtimes(project, before, now, watch if outcome.made else None)
-            for text in (*change.left, *routing.left):
-                session.warn(text)
-            return result(session.check_mode, got, outcome, before, now, down=down)
+            ignore_signals()
+            standing_after = look(pair.engine, pair.doubled_routing, pair.projects)
+    with after(outcome):
+        if not session.check_mode:
+            change.second.clean_up()
+            change.first.clean_up()
+        before = [*pair.stay(outcome.before[0].instances), *live_of(standing)]
+        now = [*pair.stay(instances(session.client, base.name)), *live_of(standing_after)]
+        down = downtimes(base, before, now, watch if outcome.made else None)
+        for text in (*change.first.left, *change.second.left, *pair.doubled_routing.left):
+            session.warn(text)
+        shown = result(session.check_mode, got, outcome, before, now, down=down)
+        return {**shown, "project": move.target}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A project and its two colours, as they are wanted.
+
+    :param hows: how each service is replaced.
+    :param ids: by service, the ids of the images that its containers may have.
+    :param routing: the router, with all services that get traffic by it.
+    """
+
+    session: Session
+    base: Project
+    hows: Mapping[str, How]
+    ids: Mapping[str, frozenset[str]]
+    routing: ProjectRouting
+
+    @property
+    def projects(self) -> list[str]:
+        """The names of the colours and of the project itself."""
+        return [*slots(self.base.name), self.base.name]
+
+    @cached_property
+    def doubled(self) -> frozenset[str]:
+        """The services that a colour has.
+
+        :raises Unsuitable: there is none to switch the traffic of.
+        """
+        found = {name for name, how in self.hows.items() if how.strategy == BLUE_GREEN}
+        routed = sorted(self.routing.entrances)
+        if not found & set(routed):
+            raise Unsuitable(
+                "strategy blue_green has no service to double and to send traffic to: "
+                + "; ".join(f"{n}: {self.hows[n].why}" for n in routed),
+                next_step="Use strategy recreate, or see the option shared.",
+            )
+        return frozenset(found)
+
+    @cached_property
+    def engine(self) -> ColourEngine:
+        """What works on the colours."""
+        joint: Joint = coloured(self.base, self.doubled, self.projects[0])[1]
+        volumes = self.base.model.get("volumes") or {}
+        return ColourEngine(self.session.client, self.base.name, self.doubled, joint, volumes)
+
+    def named(self, name: str) -> Project:
+        """Return what one of the three projects has of the services that are doubled."""
+        if name == self.base.name:
+            return only(self.base, self.doubled)
+        return hashed(self.session.compose, coloured(self.base, self.doubled, name)[0])
+
+    def stay(self, found: Mapping[str, Any]) -> list[Instance]:
+        """Return those containers of the project whose services are not doubled."""
+        names = [name for name in self.base.services if name not in self.doubled]
+        return [one for name in names for one in found.get(name, ())]
+
+    def routing_of(self, services: frozenset[str]) -> ProjectRouting:
+        """Return the router with these services alone."""
+        rows = {n: one for n, one in self.routing.entrances.items() if n in services}
+        return replace(self.routing, entrances=rows)
+
+    @cached_property
+    def doubled_routing(self) -> ProjectRouting:
+        """The router with the services that are doubled; it remembers their routes."""
+        return self.routing_of(self.doubled)
+
+    def move(self, standing: Standing) -> tuple[Move, Project]:
+        """Return what becomes of the colours, and the project that shall have the traffic.
+
+        :raises Split: it is not known which is the live one.
+        :raises Unsuitable: a colour runs what belongs to the project now.
+        """
+        self._check_apart(standing)
+        name, several = self.base.name, standing.may_be_live(self.projects)
+        live = None
+        # Of several, a run was killed before it was done with its switches: what it wanted is made
+        # whole.
+        for one in several if len(several) > 1 else ():
+            # What that run was forced to replace it has replaced.
+            if self._fits(half := self.named(one), standing, forced=False):
+                return Move(one, False, {}), half
+        live = live_project(standing, name)
+        if live is not None and self._fits(project := self.named(live), standing):
+            return Move(live, False, {}), project
+        target = candidate(name, live)
+        routed = dict.fromkeys(sorted(self.doubled & set(self.routing.entrances)))
+        return Move(target, True, routed), self.named(target)
+
+    def _fits(self, project: Project, standing: Standing, *, forced: bool | None = None) -> bool:
+        """Tell whether a project stands as it is wanted.
+
+        :param forced: whether all is to be replaced; as the options say by default.
+        """
+        outdated = self.session.outdated(project, standing.projects[project.name], forced=forced)
+        ask = self.session.containers(project).ask
+        found = with_due(ask, project.services, standing.projects[project.name])
+        decisions = decide(Wanted(project, self.ids, outdated=outdated), State(found))
+        return not any(decision.changed for decision in decisions.values())
+
+    def _check_apart(self, standing: Standing) -> None:
+        for colour in slots(self.base.name):
+            for name, ones in standing.projects[colour].items():
+                if (
+                    name in self.base.services
+                    and name not in self.doubled
+                    and any(one.container.alive for one in ones)
+                ):
+                    raise Unsuitable(
+                        f"service {name} runs in the project {colour}, and now belongs to "
+                        f"{self.base.name}, since {self.hows[name].why}: two would run",
+                        next_step=f"If two containers of {name} may run at a time, write "
+                        f"`x-delivery: {{shared: true}}` below it. Else move its data to "
+                        f"{self.base.name}, take {colour} down, and run this again.",
+                    )
+
+    def in_place(self, images: Mapping[str, Image | None], move: Move) -> RedeployChange:
+        """Return the change of what is not doubled."""
+        inner = only(self.base, set(self.base.services) - self.doubled)
+        routing = self.routing_of(frozenset(inner.services))
+        wanted = Wanted(
+            inner,
+            self.ids,
+            RECREATE,
+            frozenset(routing.entrances),
+            # Where a colour is brought up, its own soak follows.
+            0.0 if move.deploy else self.session.params["soak"],
+            hows=self.hows,
+            outdated=self.session.outdated(inner, instances(self.session.client, inner.name)),
+        )
+        containers = self.session.containers(inner, images)
+        return RedeployChange(containers, wanted, routing if routing.entrances else None)
+
+    def beside(self, standing: Standing, move: Move, project: Project) -> BlueGreenChange:
+        """Return the change of the colours."""
+        routing = self.doubled_routing
+        urls: Mapping[str, Any] = move.routed
+        if not move.deploy:
+            there = standing.projects[move.target]
+            urls = {
+                name: [routing.url(name, one.container) for one in there.get(name, ())]
+                for name in routing.entrances
+            }
+        made = replace(
+            move,
+            routed=urls,
+            keep=self.session.keep,
+            restart={name: service.restart for name, service in project.services.items()},
+            soak=self.session.params["soak"],
+        )
+        containers = self.session.containers(project)
+        return BlueGreenChange(containers, self.engine, routing, standing, made)
 
 
 def live_of(standing: Standing) -> list[Instance]:

@@ -19,10 +19,10 @@ from ..engine.inspect import CREATED, EXITED, Container, inspect
 from ..engine.parallel import patiently
 from ..errors import DeliveryError, Interrupted, enumerate_words
 from ..routers.base import StillServing
+from .colour_engine import ColourEngine
 from .colours import CLEAR, POLICY, RESUME, SOAK, SWITCH, UP, WATCH, Move, Standing, plan
 from .containers import Containers
-from .engine_state import Instance, instances
-from .networks import remove_networks
+from .engine_state import Instance
 from .plan import check_routed
 from .reached import NotReached
 from .routing import ProjectRouting
@@ -31,7 +31,7 @@ from .unverified import NotServing, as_before, check_serving, serving_sentence, 
 
 
 def look(
-    containers: Containers,
+    colours: ColourEngine,
     routing: ProjectRouting,
     projects: Sequence[str],
     *,
@@ -41,8 +41,7 @@ def look(
 
     :param remember: whether a switch is to compare with these routes.
     """
-    client = containers.client
-    found = {project: instances(client, project) for project in projects}
+    found = {project: colours.instances(project) for project in projects}
     routes = {
         service: (routing.of(service).observe() or ()) if remember else routing.look(service)
         for service in routing.entrances
@@ -62,9 +61,15 @@ class BlueGreenChange:
     """
 
     def __init__(
-        self, containers: Containers, routing: ProjectRouting, standing: Standing, move: Move
+        self,
+        containers: Containers,
+        colours: ColourEngine,
+        routing: ProjectRouting,
+        standing: Standing,
+        move: Move,
     ) -> None:
         self.containers = containers
+        self.colours = colours
         self.routing = routing
         self.standing = standing
         self.move = move
@@ -146,31 +151,27 @@ class BlueGreenChange:
             self._soak_of(detail["project"])
 
     def _clear(self, _detail: Mapping[str, Any], _on_undo: OnUndo) -> None:
-        self._remove(self.move.target)
-
-    def _remove(self, project: str) -> None:
-        for ones in patiently(instances, self.containers.client, project).values():
-            for one in ones:
-                patiently(self.containers.remove, one.id)
-        patiently(remove_networks, self.containers.client, project)
+        self.colours.remove(self.move.target)
 
     def _remove_target(self) -> None:
         """Remove the new project, for an undo.
 
         :raises StillServing: the router leads to it, or may.
         """
-        found = patiently(instances, self.containers.client, self.move.target)
+        found = patiently(self.colours.instances, self.move.target)
         for service in sorted(self.switched):
             ones = [one.container for one in found.get(service, ()) if one.container.running]
             if why := self.routing.may_lead_to(service, ones):
                 raise StillServing(f"{self.move.target} was left running, since {why}")
-        self._remove(self.move.target)
+        self.colours.remove(self.move.target)
 
     def _up(self, _detail: Mapping[str, Any], on_undo: OnUndo) -> None:
         name, client = self.containers.project.name, self.containers.client
         on_undo(self._remove_target, f"{name} was removed")
         deadline = Deadline(self.containers.wait_timeout)
+        self.colours.prepare()
         self._compose_up("--no-start", deadline)
+        self.colours.join(name)
         for one in self._target():
             self.containers.set_restart(one.id, NO_RESTART, one.name)
         for left in reversed(range(MOST_RESTARTS)):
@@ -199,7 +200,7 @@ class BlueGreenChange:
         )
 
     def _target(self) -> list[Instance]:
-        found = instances(self.containers.client, self.move.target)
+        found = self.colours.instances(self.move.target)
         return [one for ones in found.values() for one in ones]
 
     def _only_restarts(self) -> bool:
@@ -333,7 +334,7 @@ class BlueGreenChange:
         :raises DeliveryError: one does not.
         """
         client, back = self.containers.client, {}
-        there = patiently(instances, client, project)
+        there = patiently(self.colours.instances, project)
         for service in sorted(self.routing.entrances):
             ones = there.get(service, ())
             for one in ones:
@@ -358,7 +359,7 @@ class BlueGreenChange:
         :raises NotReached: the traffic does not go to the new project, or that is not well.
         """
         self._check_unchanged()
-        after = look(self.containers, self.routing, list(observed.projects))
+        after = look(self.colours, self.routing, list(observed.projects))
         for service in self.move.routed:
             ones = after.projects[self.move.target].get(service, ())
             containers = [one.container for one in ones]
@@ -387,14 +388,14 @@ class BlueGreenChange:
             try:
                 self._stop(project)
                 if not self.move.keep:
-                    self._remove(project)
+                    self.colours.remove(project)
             except DeliveryError as error:
                 self.left.append(f"the former project {project} is left: {error.message}")
 
     def _stop(self, project: str) -> None:
         """Stop a project, those first that others do not depend on."""
         services = self.containers.project
-        found = instances(self.containers.client, project)
+        found = self.colours.instances(project)
         known = [name for level in services.levels(services.services) for name in level]
         order = [*reversed(known), *(name for name in found if name not in known)]
         for name in order:

@@ -140,7 +140,8 @@ def live_project(standing: Standing, name: str) -> str | None:
     :raises Split: there are two of them.
     """
     found = standing.may_be_live([*slots(name), name])
-    split = len(standing.live) > 1
+    # Beside a colour the application's own name has what has been doubled for a short time only.
+    split = len(standing.live & set(slots(name))) > 1
     if split or set(slots(name)) <= set(found):
         said = enumerate_words(sorted(found))
         raise Split(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
 NUMBER = "com.docker.compose.container-number"
+VOLUME = "com.docker.compose.volume"
 HASH = "com.docker.compose.config-hash"
 ONEOFF = "com.docker.compose.oneoff"
 ANONYMOUS = 64  # the length of a name that the engine made up

@@ -57,7 +57,7 @@ def read_extensions(compose: Compose) -> Extensions:
 
     :raises BadExtension: one of them cannot be used.
     """
-    text = compose.read("config")
+    text, _warnings = compose.read("config")
     if KEY not in text:
         return Extensions()
     if yaml is None:

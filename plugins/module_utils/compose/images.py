@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ..change import OnUndo, Step
+from ..change import OnUndo, Outcome, Step
 from ..engine.errors import EngineError, engine_errors
 from ..engine.parallel import patiently
 from ..errors import DeliveryError, enumerate_words
@@ -252,3 +252,15 @@ class ImagesChange:
 
 def _listed(names: Collection[str]) -> str:
     return f"the image{'s' if len(names) > 1 else ''} {enumerate_words(names)}"
+
+
+def image_ids(got: Outcome[Images], check_mode: bool) -> dict[str, frozenset[str]]:
+    """Return the ids of the images that containers may have, by service.
+
+    There are none where an image is going to be another one.
+    """
+    stale = got.before.stale if check_mode else frozenset()
+    return {
+        name: frozenset({seen.id} if seen is not None and name not in stale else ())
+        for name, seen in got.after.standing.items()
+    }

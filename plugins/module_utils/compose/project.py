@@ -95,9 +95,6 @@ def load(
             )
     for spec in specs.values():
         repair(spec, specs)
-    drafts = [Service(name, spec, "", 1) for name, spec in specs.items()]
-    plain = {draft.name: draft.resolved({}) for draft in drafts if not draft.references}
-    hashes = dict(zip(plain, ask_compose(compose, model, list(plain.values())), strict=True))
     ending = set(static) | set(run_once)
     for spec in specs.values():
         ending |= {
@@ -111,7 +108,6 @@ def load(
             spec=spec,
             image=spec.get("image") or f"{model['name']}-{name}",
             scale=_scale(spec),
-            hash=hashes.get(name, ""),
             ends=name in ending,
             static=name in static,
         )
@@ -123,7 +119,18 @@ def load(
         wanted = project.needs([*services, *static])
         named = {name: service for name, service in found.items() if name in wanted}
         project = replace(project, services=named)
-    return project
+    return hashed(compose, project)
+
+
+def hashed(compose: Compose, project: Project) -> Project:
+    """Return a project with the hashes that compose gives those of its services.
+
+    Those that refer to containers of others are asked for when these are known.
+    """
+    plain = [one for one in project.services.values() if not one.references]
+    hashes = ask_compose(compose, project.model, [one.spec for one in plain])
+    asked = {one.name: replace(one, hash=h) for one, h in zip(plain, hashes, strict=True)}
+    return replace(project, services={**project.services, **asked})
 
 
 def _scale(spec: Mapping[str, Any]) -> int:

@@ -12,15 +12,17 @@ from typing import Any
 
 from ..change import Outcome, after, run, undoing
 from ..engine.client import connect
+from ..engine.containers import Containers
 from ..engine.options import Connection
-from ..errors import BadOption
+from ..errors import BadOption, enumerate_words
 from ..given import check_seconds
 from ..signals import ignore_signals, signals_as_errors
 from .beside import beside
+from .coloured import LABEL
 from .decision import Wanted
-from .engine_state import instances
+from .engine_state import PROJECT, instances
 from .events import Watch
-from .images import Images
+from .images import Images, image_ids
 from .options import compose_of
 from .project import Project
 from .redeploy import RedeployChange
@@ -28,6 +30,7 @@ from .report import downtimes, result
 from .routing import ProjectRouting
 from .session import Session, tag_back
 from .strategies import BLUE_GREEN, Given
+from .suitable import Unsuitable
 
 
 def redeploy(
@@ -57,6 +60,7 @@ def redeploy(
 def in_place(session: Session) -> dict[str, Any]:
     """Redeploy by ``recreate`` or ``rolling``."""
     project = session.load()
+    check_no_colour(session, project)
     routing = session.routing(project)
     getting = session.getting(project)
     given = session.given()
@@ -84,6 +88,22 @@ def in_place(session: Session) -> dict[str, Any]:
             return result(session.check_mode, got, outcome, before, now, down=down, superseded=kept)
 
 
+def check_no_colour(session: Session, project: Project) -> None:
+    """Make sure that no colour of the project runs, which nobody would stop.
+
+    :raises Unsuitable: one runs.
+    """
+    found = Containers(session.client).find(f"{LABEL}={project.name}")
+    running = sorted({one.labels[PROJECT] for one in found if one.alive})
+    if running:
+        strategy = session.params["strategy"]
+        raise Unsuitable(
+            f"{enumerate_words(running)} runs, which strategy blue_green has brought up; strategy "
+            f"{strategy} would run a second one of each of its services",
+            next_step="Keep strategy blue_green. To leave it, take the project down first.",
+        )
+
+
 def wanted_of(
     session: Session,
     project: Project,
@@ -92,14 +112,9 @@ def wanted_of(
     given: Given,
 ) -> Wanted:
     """Return what shall stand, now that the images are known."""
-    stale = got.before.stale if session.check_mode else frozenset()
-    ids = {
-        name: frozenset({seen.id} if seen is not None and name not in stale else ())
-        for name, seen in got.after.standing.items()
-    }
     return Wanted(
         project,
-        ids,
+        image_ids(got, session.check_mode),
         session.params["strategy"],
         frozenset(routing.entrances if routing else ()),
         session.params["soak"],

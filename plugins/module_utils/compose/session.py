@@ -117,12 +117,9 @@ class Session:
         """Return the router, where there is one."""
         return routing_of(self.params, project, self.connection)
 
-    def getting(self, project: Project, label: str = "") -> ImagesChange:
-        """Return what gets the project's images.
-
-        :param label: the project that new images are labelled with; its own if it is not given.
-        """
-        compose = replace(self.compose, name=label or project.name)
+    def getting(self, project: Project) -> ImagesChange:
+        """Return what gets the project's images."""
+        compose = replace(self.compose, name=project.name)
         return ImagesChange(self.client, compose, project, self.policy)
 
     def outdated(

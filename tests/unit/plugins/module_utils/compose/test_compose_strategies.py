@@ -182,8 +182,8 @@ class Rendered(Compose):
 
     text = ""
 
-    def read(self, *arguments: str) -> str:
-        return self.text
+    def read(self, *arguments: str) -> tuple[str, tuple[str, ...]]:
+        return self.text, ()
 
 
 def rendered(text: str) -> Extensions:
