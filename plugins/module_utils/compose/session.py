@@ -57,14 +57,9 @@ class Session:
         """Whether a former project is kept, stopped."""
         return int(self.params["keep_releases"]) > 0
 
-    def named(self, name: str) -> Project:
-        """Return the project as it is under another name."""
-        return replace(self, compose=replace(self.compose, name=name)).load(quiet=True)
-
-    def load(self, *, quiet: bool = False) -> Project:
+    def load(self) -> Project:
         """Read the compose files.
 
-        :param quiet: whether compose's warnings have been passed on already.
         :raises DeliveryError: they hold what the strategy cannot do.
         """
         project = load(
@@ -73,7 +68,7 @@ class Session:
             static=self.params["static_services"],
             run_once=self.params["run_once_services"],
         )
-        for text in () if quiet else project.warnings:
+        for text in project.warnings:
             self.warn(text)
         if self.params["strategy"] != BLUE_GREEN:
             check_startable(project)

@@ -13,6 +13,9 @@ import pytest
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.blue_green import (
     BlueGreenChange,
 )
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.colour_engine import (
+    ColourEngine,
+)
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.colours import (
     Move,
     Standing,
@@ -181,9 +184,9 @@ def test_who_depends_on_one_that_is_lost_is_started_even_so() -> None:
 def test_a_second_project_that_has_the_traffic_stays(switched: bool) -> None:
     world = World(ROLLING)
     world.make("green", "p-green")
-    change = BlueGreenChange(
-        world.containers, world.routing, Standing({}), Move("p-green", True, {"web": None})
-    )
+    colours = ColourEngine(world.engine, "p", frozenset({"web"}))
+    move = Move("p-green", True, {"web": None})
+    change = BlueGreenChange(world.containers, colours, world.routing, Standing({}), move)
     if switched:
         change.switched.add("web")
     world.router.urls = (world.url("green"),)
