@@ -61,9 +61,15 @@ def beside(session: Session) -> dict[str, Any]:
         before = [*pair.stay(outcome.before[0].instances), *live_of(standing)]
         now = [*pair.stay(instances(session.client, base.name)), *live_of(standing_after)]
         down = downtimes(base, before, now, watch if outcome.made else None)
-        for text in (*change.first.left, *change.second.left, *pair.doubled_routing.left):
+        removed = change.first.removed
+        left = (*change.second.left, *pair.doubled_routing.left)
+        for text in (*removed.left, *map(str, removed.superseded), *left):
             session.warn(text)
-        shown = result(session.check_mode, got, outcome, before, now, down=down)
+        shown = result(
+            *(session.check_mode, got, outcome, before, now),
+            down=down,
+            superseded=removed.superseded,
+        )
         return {**shown, "project": move.target}
 
 
