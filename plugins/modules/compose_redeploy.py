@@ -166,6 +166,14 @@ options:
     type: str
     choices: [auto, always]
     default: auto
+  remove_orphans:
+    description:
+      - Whether containers whose service is no longer in the compose files are stopped and removed.
+        One that has a port, a name or a volume that a new container needs is stopped before that
+        starts; any other one is stopped last. Without it they are left, and named in a warning
+        and in RV(orphans).
+    type: bool
+    default: false
   strategies:
     description:
       - The strategies of services that shall not be replaced by O(strategy), by service. In the
@@ -439,6 +447,13 @@ previous:
   returned: success
   type: list
   elements: dict
+orphans:
+  description:
+    - The names of containers whose service is no longer in the compose files, as they were found.
+      They are removed if O(remove_orphans) is set.
+  returned: success
+  type: list
+  elements: str
 release:
   description: A digest of the ids of all containers that are live.
   returned: success
@@ -510,6 +525,7 @@ def main() -> None:
             },
             "recreate": {"type": "str", "choices": ["auto", "always"], "default": "auto"},
             "strategies": {"type": "dict", "default": {}},
+            "remove_orphans": {"type": "bool", "default": False},
             "shared": {"type": "list", "elements": "str", "default": []},
             "build": {
                 "type": "str",

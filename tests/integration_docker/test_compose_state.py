@@ -229,3 +229,43 @@ def test_what_plain_compose_has_brought_up_is_taken_over(
     # Going on in place would run two of each.
     failed = stage.refused(strategy="recreate")
     assert f"{stage.name}-blue runs" in failed["msg"]
+
+
+def test_what_is_renamed_keeps_its_data(stage: Stage, image: str, proxy: Proxy) -> None:
+    volumes = {"volumes": {"data": {}}}
+    stage.write({"db": keeper(image, "v1", **NAMED), "old": service(image)}, **volumes)
+    stage.redeploy(router=None)
+    before = stage.state()
+    renamed = {"database": keeper(image, "v2", **NAMED), "web": service(image)}
+    stage.write(renamed, **volumes)
+    failed = stage.refused()
+    assert f"{stage.name}-db-1 uses it" in failed["msg"]
+    assert "remove_orphans" in failed["next_step"]
+    assert stage.state() == before
+    # A failure brings back what was removed.
+    renamed["web"] = service(image, environment={"MODE": "broken"})
+    stage.write(renamed, **volumes)
+    assert "this version cannot start" in str(stage.refused(remove_orphans=True)["log"])
+    assert stage.state() == before
+    renamed["web"] = service(image)
+    stage.write(renamed, **volumes)
+    foreseen = stage.redeploy(remove_orphans=True, _ansible_check_mode=True)
+    done = stage.redeploy(remove_orphans=True)
+    assert done["orphans"] == [f"{stage.name}-db-1", f"{stage.name}-old-1"]
+    assert [one["step"] for one in done["steps"]] == [one["step"] for one in foreseen["steps"]]
+    assert set(stage.serving().values()) == {f"{stage.name}-database-1", f"{stage.name}-web-1"}
+    assert read(stage, "/data/starts", "database")[-1] == "v2"
+    assert read(stage, "/data/starts", "database")[0] == "v1"
+    assert "No" in " ".join(read(stage, "/data/two", "database"))
+
+
+def test_what_is_of_no_service_any_more_is_named_and_left(stage: Stage, image: str) -> None:
+    stage.write({"old": service(image), "web": service(image)})
+    stage.redeploy()
+    stage.write({"web": service(image)})
+    left = stage.redeploy()
+    assert (left["changed"], left["orphans"]) == (False, [f"{stage.name}-old-1"])
+    assert any("remove_orphans" in text for text in map(str, left["warnings"]))
+    gone = stage.redeploy(remove_orphans=True)
+    assert gone["changed"] and set(stage.serving().values()) == {f"{stage.name}-web-1"}
+    assert stage.redeploy(remove_orphans=True)["changed"] is False

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -24,6 +24,7 @@ from .engine_state import Image, Instance, instances
 from .events import Watch
 from .hashing import with_due
 from .images import image_ids
+from .orphans import orphans_of, warning, with_orphans
 from .project import Project, hashed
 from .redeploy import RedeployChange
 from .report import downtimes, result
@@ -46,7 +47,8 @@ def beside(session: Session) -> dict[str, Any]:
     with undoing(partial(tag_back, session, getting)):
         images = got.after.standing
         hows = session.hows(base, given, images)
-        pair = Pair(session, base, hows, image_ids(got, session.check_mode), routing)
+        orphans = orphans_of(session.compose, base, instances(session.client, base.name))
+        pair = Pair(session, base, hows, image_ids(got, session.check_mode), routing, orphans)
         standing = look(pair.engine, pair.doubled_routing, pair.projects, remember=True)
         move, project = pair.move(standing)
         change = Both(pair.in_place(images, move), pair.beside(standing, move, project))
@@ -61,6 +63,9 @@ def beside(session: Session) -> dict[str, Any]:
         before = [*pair.stay(outcome.before[0].instances), *live_of(standing)]
         now = [*pair.stay(instances(session.client, base.name)), *live_of(standing_after)]
         down = downtimes(base, before, now, watch if outcome.made else None)
+        staying = [one for ones in orphans.values() for one in ones]
+        if staying and not session.params["remove_orphans"]:
+            session.warn(warning(staying))
         removed = change.first.removed
         left = (*change.second.left, *pair.doubled_routing.left)
         for text in (*removed.left, *map(str, removed.superseded), *left):
@@ -70,7 +75,8 @@ def beside(session: Session) -> dict[str, Any]:
             down=down,
             superseded=removed.superseded,
         )
-        return {**shown, "project": move.target}
+        names = sorted(one.name for one in staying)
+        return {**shown, "project": move.target, "orphans": names}
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ class Pair:
     :param hows: how each service is replaced.
     :param ids: by service, the ids of the images that its containers may have.
     :param routing: the router, with all services that get traffic by it.
+    :param orphans: the project's containers of services that the files do not have any more.
     """
 
     session: Session
@@ -87,6 +94,7 @@ class Pair:
     hows: Mapping[str, How]
     ids: Mapping[str, frozenset[str]]
     routing: ProjectRouting
+    orphans: Mapping[str, Sequence[Instance]]
 
     @property
     def projects(self) -> list[str]:
@@ -189,6 +197,8 @@ class Pair:
     def in_place(self, images: Mapping[str, Image | None], move: Move) -> RedeployChange:
         """Return the change of what is not doubled."""
         inner = only(self.base, set(self.base.services) - self.doubled)
+        if self.session.params["remove_orphans"]:
+            inner = with_orphans(inner, self.orphans)
         routing = self.routing_of(frozenset(inner.services))
         wanted = Wanted(
             inner,

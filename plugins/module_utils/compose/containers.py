@@ -191,7 +191,9 @@ class Containers(EngineContainers):
         for name in sorted(self.project.needs(counts)):
             scales += ["--scale", f"{name}={there.get(name, 0) + counts.get(name, 0)}"]
         every = {
-            name: without_name(service.spec) for name, service in self.project.services.items()
+            name: without_name(service.spec)
+            for name, service in self.project.services.items()
+            if not service.orphan
         }
         self.compose.run(
             self.project.model_with({**every, **specs}),

@@ -22,6 +22,7 @@ from .service import Service
 from .strategies import RECREATE, ROLLING, How
 
 SURPLUS = "one more than wanted"
+ORPHANED = "its service is no longer in the compose files"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class Wanted:
 
     def rolls(self, service: str) -> bool:
         """Tell whether a service is replaced in lock-step, not in turn."""
+        if self.project.services[service].orphan:
+            # It goes last, unless it has what somebody needs.
+            return True
         how = self.hows.get(service)
         return (how.strategy if how else self.strategy) == ROLLING
 
@@ -88,7 +92,7 @@ class Decision:
     @property
     def proved(self) -> bool:
         """Whether those that are kept have been watched: no former ones are left beside them."""
-        return all(why == SURPLUS for _one, why in self.olds)
+        return all(why in {SURPLUS, ORPHANED} for _one, why in self.olds)
 
     @property
     def running(self) -> tuple[Instance, ...]:
@@ -148,7 +152,7 @@ def decide(wanted: Wanted, state: State) -> dict[str, Decision]:
             keep: list[Instance] = []
             olds: list[tuple[Instance, str]] = []
             for one in state.of(name):
-                why = shortcoming(wanted, service, one, decisions)
+                why = ORPHANED if service.orphan else shortcoming(wanted, service, one, decisions)
                 if not why and len(keep) == service.scale:
                     why = SURPLUS
                 if why:

@@ -24,7 +24,7 @@ def expected(wanted: Wanted, state: State) -> str:
         decision = decisions[name]
         service = wanted.project.services[name]
         lines += [_shown(one) for one in decision.keep]
-        ids = sorted(short(found) for found in wanted.images[name])
+        ids = sorted(short(found) for found in wanted.images.get(name, ()))
         why = enumerate_words(dict.fromkeys(why for _one, why in decision.olds))
         if decision.alive:
             why += f"; {_how(wanted, name)}"
@@ -35,6 +35,8 @@ def expected(wanted: Wanted, state: State) -> str:
                 + (f", environment {names}" if names else "")
                 + (f" ({why})" if why else "")
             )
+    for name in sorted(set(state.instances) - set(decisions)):
+        lines += [f"{_shown(one)}, of no service in the compose files" for one in state.of(name)]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -43,7 +43,9 @@ def order(
     :raises Taken: what a new container needs cannot be had.
     """
     names = [name for level in levels for name in level]
-    leaving = {one.id: (name, one) for name in names for one in decisions[name].alive}
+    services = wanted.project.services
+    orphans = [name for name in decisions if services[name].orphan]
+    leaving = {one.id: (name, one) for name in [*names, *orphans] for one in decisions[name].alive}
     stopped: set[str] = set()
     ordered_levels = []
     for level in levels:
@@ -52,11 +54,17 @@ def order(
             stop = {one.id for one in decisions[name].alive}
             if decisions[name].news:
                 others = [one for one in leaving.values() if one[1].id not in stop]
-                stop |= _needed(wanted.project.services[name], decisions[name], others)
+                needed = _needed(services[name], decisions[name], others)
+                writers = {
+                    one.id
+                    for other, one in others
+                    if services[other].orphan and wanted.project.shares_data(services[name], one)
+                }
+                stop |= needed | writers
             found.append(({name}, stop))
         groups = []
-        for services, stop in _merged(found, leaving):
-            start = tuple(sorted(name for name in services if decisions[name].news))
+        for side_by_side, stop in _merged(found, leaving):
+            start = tuple(sorted(name for name in side_by_side if decisions[name].news))
             ordered = tuple(sorted(stop - stopped, key=lambda one: leaving[one][1].name))
             stopped |= stop
             if start or ordered:
@@ -109,15 +117,28 @@ def check_claims(wanted: Wanted, state: State, decisions: Mapping[str, Decision]
         _holder(one) for ones in state.instances.values() for one in ones if one.id not in leaving
     ]
     staying += [one for one in state.foreign if not one.id or one.id not in ours]
+    orphans = [
+        one for name, ones in state.instances.items() if name not in decisions for one in ones
+    ]
     promised: list[Holder] = []
     for name, decision in decisions.items():
         service = wanted.project.services[name]
         if not decision.news:
             continue
+        data = wanted.hows[name].data if name in wanted.hows else ""
+        for one in orphans if data and not decision.olds else ():
+            if one.container.alive and wanted.project.shares_data(service, one):
+                raise Taken(
+                    f"service {name} keeps data in {data}, and {one.name} uses it, whose service "
+                    "is no longer in the compose files",
+                    next_step=f"If {name} takes its place, set remove_orphans. If both may write "
+                    f"to it at a time, write `x-delivery: {{shared: true}}` below {name}.",
+                )
         for port, holder in blockers(service.ports, decision.news, [*staying, *promised]).items():
             raise Taken(
                 f"service {name} needs {port} of the host, which {holder.who} has",
-                next_step="Give one of them another port, or stop the one that has it.",
+                next_step="Give one of them another port, or stop the one that has it. What is no "
+                "longer in the compose files goes with remove_orphans.",
             )
         for port in service.ports:
             if port.last - port.first + 1 < decision.news:

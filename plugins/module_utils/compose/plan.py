@@ -140,7 +140,14 @@ def _live_steps(wanted: Wanted, decisions: Mapping[str, Decision]) -> tuple[list
             first, last = roll(name, decisions[name], name in wanted.routed)
             steps += first
             late += last
-    return steps, late
+    gone = {
+        one
+        for step in steps
+        if step.action == REPLACE
+        for group in step.detail["groups"]
+        for one in group["stop"]
+    }
+    return steps, [step for step in late if step.detail.get("id") not in gone]
 
 
 def _replace(groups: Sequence[Group], decisions: Mapping[str, Decision]) -> Step:

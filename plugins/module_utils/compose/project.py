@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import enumerate_words
 from .cli import Compose, ComposeError
+from .engine_state import Instance
 from .hashing import ask_compose
 from .model import as_written, check_text, parse_model, repair
 from .service import Service
@@ -38,6 +39,17 @@ class Project:
     def model_with(self, specs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """Return the model with *specs* in place of those services."""
         return {**self.model, "services": {**self.model["services"], **specs}}
+
+    def shares_data(self, service: Service, one: Instance) -> bool:
+        """Tell whether a service writes to a volume that a container of another one has."""
+        volumes = self.model.get("volumes") or {}
+        keys = {
+            mount["source"]
+            for mount in service.spec.get("volumes") or ()
+            if mount.get("type") == "volume" and mount.get("source") and not mount.get("read_only")
+        }
+        names = {str((volumes.get(key) or {}).get("name") or f"{self.name}_{key}") for key in keys}
+        return any(mount.name in names for mount in one.mounts)
 
     def levels(self, among: Iterable[str]) -> list[list[str]]:
         """Return *among* so that each list needs only services of those before it."""

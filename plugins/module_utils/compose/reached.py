@@ -36,7 +36,9 @@ def check_reached(wanted: Wanted, former: Collection[str], after: State) -> Stat
                 "then run this again.",
             )
         _check_mounts(wanted, after, name, decision)
-    return replace(after, instances={name: one.keep for name, one in decisions.items()})
+    others = {name: ones for name, ones in after.instances.items() if name not in decisions}
+    keep = {name: one.keep for name, one in decisions.items()}
+    return replace(after, instances={**others, **keep})
 
 
 def _check_mounts(wanted: Wanted, after: State, name: str, decision: Decision) -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ from .engine_state import PROJECT, instances
 from .events import Watch
 from .images import Images, image_ids
 from .options import compose_of
+from .orphans import orphans_of, warning, with_orphans
 from .project import Project
 from .redeploy import RedeployChange
 from .report import downtimes, result
@@ -69,7 +71,11 @@ def in_place(session: Session) -> dict[str, Any]:
     got = run(getting, check_mode=session.check_mode)
     with Watch(session.client, project.name) as watch:
         with undoing(partial(tag_back, session, getting)):
+            standing = instances(session.client, project.name)
+            orphans = orphans_of(session.compose, project, standing)
             wanted = wanted_of(session, project, got, routing, given)
+            if session.params["remove_orphans"]:
+                wanted = replace(wanted, project=with_orphans(project, orphans))
             change = RedeployChange(
                 session.containers(project, got.after.standing), wanted, routing
             )
@@ -83,9 +89,15 @@ def in_place(session: Session) -> dict[str, Any]:
             before = [one for name in project.services for one in outcome.before.of(name)]
             down = downtimes(project, before, now, watch if outcome.made else None)
             kept = change.removed.superseded
+            staying = [one for ones in orphans.values() for one in ones]
+            if staying and not session.params["remove_orphans"]:
+                session.warn(warning(staying))
             for text in (*change.removed.left, *map(str, kept), *(routing.left if routing else ())):
                 session.warn(text)
-            return result(session.check_mode, got, outcome, before, now, down=down, superseded=kept)
+            shown = result(
+                session.check_mode, got, outcome, before, now, down=down, superseded=kept
+            )
+            return {**shown, "orphans": sorted(one.name for one in staying)}
 
 
 def check_no_colour(session: Session, project: Project) -> None:

@@ -26,6 +26,7 @@ class Service:
     :param spec: as ``docker compose config`` renders it.
     :param image: the name of its image.
     :param hash: the label that compose gives its containers, unless they refer to others.
+    :param orphan: the compose files do not have it any more.
     :param ends: it holds data or does one thing, and is well once it has ended with 0.
     """
 
@@ -36,6 +37,7 @@ class Service:
     hash: str = ""
     ends: bool = False
     static: bool = False
+    orphan: bool = False
 
     @property
     def built(self) -> bool:

@@ -35,10 +35,12 @@ class How:
     """How a service is replaced: ``recreate`` is in turn, each stopped before the next starts.
 
     :param why: why it is not replaced by the strategy of the run; empty where it is.
+    :param data: what it keeps its data in, alone.
     """
 
     strategy: str
     why: str = ""
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,10 +179,10 @@ def _how(service: Service, given: Given, data: str) -> How:
             f"[{service.name}]` in the task.",
         )
     if asked is not None:
-        return How(asked, "" if asked == given.strategy else "its own strategy says so")
+        return How(asked, "" if asked == given.strategy else "its own strategy says so", data)
     if data and given.strategy != RECREATE:
-        return How(RECREATE, f"it keeps data in {data}")
-    return How(given.strategy)
+        return How(RECREATE, f"it keeps data in {data}", data)
+    return How(given.strategy, data=data)
 
 
 def _beside(project: Project, found: Mapping[str, How]) -> dict[str, How]:
