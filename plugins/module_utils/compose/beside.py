@@ -53,6 +53,7 @@ def beside(session: Session) -> dict[str, Any]:
         move, project = pair.move(standing)
         change = Both(pair.in_place(images, move), pair.beside(standing, move, project))
         with Watch(session.client, *pair.projects) as watch:
+            change.first.traffic.told = watch.routed
             outcome = run(change, check_mode=session.check_mode)
             ignore_signals()
             standing_after = look(pair.engine, pair.doubled_routing, pair.projects)
@@ -62,7 +63,8 @@ def beside(session: Session) -> dict[str, Any]:
             change.first.clean_up()
         before = [*pair.stay(outcome.before[0].instances), *live_of(standing)]
         now = [*pair.stay(instances(session.client, base.name)), *live_of(standing_after)]
-        down = downtimes(base, before, now, watch if outcome.made else None)
+        in_place = change.first.wanted.routed
+        down = downtimes(base, before, now, watch if outcome.made else None, in_place)
         staying = [one for ones in orphans.values() for one in ones]
         if staying and not session.params["remove_orphans"]:
             session.warn(warning(staying))

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -50,9 +50,16 @@ def result(
 
 
 def downtimes(
-    project: Project, before: Sequence[Instance], now: Sequence[Instance], watch: Watch | None
+    project: Project,
+    before: Sequence[Instance],
+    now: Sequence[Instance],
+    watch: Watch | None,
+    routed: Collection[str] = (),
 ) -> dict[str, float | None]:
-    """Return how long each service that stays up was down; all 0 where nothing was done."""
+    """Return how long each service that stays up was down; all 0 where nothing was done.
+
+    :param routed: the services that clients reach by a router.
+    """
     ready = {
         name: {one.id for one in before if one.service == name and one.container.well}
         for name in sorted(project.services)
@@ -61,7 +68,7 @@ def downtimes(
     if watch is None:
         return dict.fromkeys(ready, 0.0)
     checked = {one.id for one in (*now, *before) if one.container.checked}
-    found = watch.downtimes(ready, checked)
+    found = watch.downtimes(ready, checked, routed)
     return {name: None if s is None else round(s, 3) for name, s in found.items()}
 
 

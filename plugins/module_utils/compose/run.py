@@ -79,6 +79,7 @@ def in_place(session: Session) -> dict[str, Any]:
             change = RedeployChange(
                 session.containers(project, got.after.standing), wanted, routing
             )
+            change.traffic.told = watch.routed
             outcome = run(change, check_mode=session.check_mode)
         ignore_signals()
         with after(outcome):
@@ -87,7 +88,8 @@ def in_place(session: Session) -> dict[str, Any]:
             seen = instances(session.client, project.name)
             now = [one for name in project.services for one in seen.get(name, ())]
             before = [one for name in project.services for one in outcome.before.of(name)]
-            down = downtimes(project, before, now, watch if outcome.made else None)
+            seen_by = watch if outcome.made else None
+            down = downtimes(project, before, now, seen_by, wanted.routed)
             kept = change.removed.superseded
             staying = [one for ones in orphans.values() for one in ones]
             if staying and not session.params["remove_orphans"]:

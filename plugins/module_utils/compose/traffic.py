@@ -42,6 +42,8 @@ class Traffic:
         # What each service's route led to before: ids of its containers, or addresses of others.
         self.former: dict[str, list[str]] = {}
         self.written: set[str] = set()
+        # Told of each service whose traffic goes to other containers now.
+        self.told: Callable[[str], None] = lambda name: None
 
     def observe(self, name: str, ones: Sequence[Instance]) -> Sequence[str]:
         """Return the service's route, to go back to if a later step fails."""
@@ -83,6 +85,7 @@ class Traffic:
             urls = routing.urls(name, [self._seen(one) for one in ids])
             self.written.add(name)
             one_route.switch(urls, not_noted if self.former.get(name) else on_undo)
+        self.told(name)
 
     def send_back(self, name: str, stopped: Collection[str] = ()) -> bool:
         """Send the traffic back to what had it before; return whether there was any.

@@ -33,6 +33,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.engine_
     Instance,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.events import (
+    ROUTED,
     Event,
     downtimes,
     event_of,
@@ -101,6 +102,23 @@ def test_downtime_is_when_nobody_is_ready(
     told: list[tuple[float, str, str]], checked: tuple[str, ...], down: float | None
 ) -> None:
     assert downtimes(reversed(events(*told)), {"web": {"old"}}, checked) == {"web": down}
+
+
+@pytest.mark.parametrize(
+    ("told", "down"),
+    [
+        ([(1, "old", "kill"), (2, "old", "die"), (3, "new", "start"), (5, "", ROUTED)], 4.0),
+        # In lock-step, and where the router had been told before the old one went.
+        ([(1, "new", "start"), (2, "", ROUTED), (3, "old", "kill")], 0.0),
+        ([(1, "new", "start"), (3, "old", "kill"), (4, "", ROUTED)], 1.0),
+        # A new one that ended before the router was told of it.
+        ([(1, "old", "die"), (2, "new", "start"), (3, "new", "die"), (4, "", ROUTED)], None),
+    ],
+)
+def test_behind_a_router_a_service_is_down_until_that_follows(
+    told: list[tuple[float, str, str]], down: float | None
+) -> None:
+    assert downtimes(events(*told), {"web": {"old"}}, (), {"web"}) == {"web": down}
 
 
 def test_who_was_not_there_was_not_down() -> None:
