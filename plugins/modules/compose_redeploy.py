@@ -166,6 +166,20 @@ options:
     type: str
     choices: [auto, always]
     default: auto
+  state:
+    description:
+      - V(present) brings the project to what its files say.
+      - V(absent) takes the project and its colours down. If O(router) is given, the router forgets
+        the services first. Images stay, and volumes unless O(remove_volumes) is set.
+    type: str
+    choices: [present, absent]
+    default: present
+  remove_volumes:
+    description:
+      - Whether O(state=absent) removes the project's volumes, with all the data in them. Volumes
+        that are C(external) stay.
+    type: bool
+    default: false
   remove_orphans:
     description:
       - Whether containers whose service is no longer in the compose files are stopped and removed.
@@ -447,6 +461,11 @@ previous:
   returned: success
   type: list
   elements: dict
+volumes:
+  description: With O(state=absent), the names of the project's volumes that are still there.
+  returned: O(state=absent)
+  type: list
+  elements: str
 orphans:
   description:
     - The names of containers whose service is no longer in the compose files, as they were found.
@@ -524,6 +543,8 @@ def main() -> None:
                 "default": "recreate",
             },
             "recreate": {"type": "str", "choices": ["auto", "always"], "default": "auto"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "remove_volumes": {"type": "bool", "default": False},
             "strategies": {"type": "dict", "default": {}},
             "remove_orphans": {"type": "bool", "default": False},
             "shared": {"type": "list", "elements": "str", "default": []},

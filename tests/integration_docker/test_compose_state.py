@@ -269,3 +269,27 @@ def test_what_is_of_no_service_any_more_is_named_and_left(stage: Stage, image: s
     gone = stage.redeploy(remove_orphans=True)
     assert gone["changed"] and set(stage.serving().values()) == {f"{stage.name}-web-1"}
     assert stage.redeploy(remove_orphans=True)["changed"] is False
+
+
+def test_a_project_is_taken_down_and_its_data_stays(stage: Stage, image: str, proxy: Proxy) -> None:
+    stage.options["strategy"] = "blue_green"
+    volumes = {"volumes": {"data": {}}}
+    for version in ("v1", "v2"):
+        stage.write(shop(image, version), **volumes)
+        stage.redeploy()
+    foreseen = stage.redeploy(state="absent", _ansible_check_mode=True, _ansible_diff=True)
+    assert foreseen["changed"] and stage.serving()
+    assert f"{stage.name}-db-1 (running)" in foreseen["diff"]["before"]
+    assert foreseen["diff"]["after"] == f"{stage.name}: volume {stage.name}_data\n"
+    gone = stage.redeploy(state="absent")
+    assert gone["volumes"] == [f"{stage.name}_data"]
+    assert [one["step"] for one in gone["steps"]] == [one["step"] for one in foreseen["steps"]]
+    assert proxy.current(stage.name) is None
+    for project in ("", f"{stage.name}-blue", f"{stage.name}-green"):
+        assert stage.containers(project) == []
+    assert [one for one in stage.engine.networks.list() if stage.name in str(one.name)] == []
+    assert stage.redeploy(state="absent")["changed"] is False
+    stage.redeploy()
+    assert read(stage, "/data/starts") == ["v1", "v1"]
+    assert stage.redeploy(state="absent", remove_volumes=True)["volumes"] == []
+    assert [v for v in stage.engine.volumes.list() if stage.name in str(v.name)] == []

@@ -18,6 +18,7 @@ from ..engine.options import Connection
 from ..errors import BadOption, enumerate_words
 from ..given import check_seconds
 from ..signals import ignore_signals, signals_as_errors
+from .absent import absent
 from .beside import beside
 from .coloured import LABEL
 from .decision import Wanted
@@ -52,6 +53,8 @@ def redeploy(
     try:
         with signals_as_errors():
             session = Session(params, check_mode, warn, client, compose, connection)
+            if params["state"] == "absent":
+                return absent(session)
             if params["strategy"] == BLUE_GREEN:
                 return beside(session)
             return in_place(session)
