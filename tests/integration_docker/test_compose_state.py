@@ -293,3 +293,25 @@ def test_a_project_is_taken_down_and_its_data_stays(stage: Stage, image: str, pr
     assert read(stage, "/data/starts") == ["v1", "v1"]
     assert stage.redeploy(state="absent", remove_volumes=True)["volumes"] == []
     assert [v for v in stage.engine.volumes.list() if stage.name in str(v.name)] == []
+
+
+def test_who_ends_until_its_database_is_up_has_the_whole_time(stage: Stage, image: str) -> None:
+    shared = {"volumes": ["shared:/shared"], "healthcheck": None, "ports": None}
+    db = service(image, command=["bash", "-c", "sleep 7; touch /shared/up; sleep 999"], **shared)
+    web = service(
+        image,
+        command=["bash", "-c", "[ -e /shared/up ] || exit 3; exec python3 /app/app.py"],
+        restart="always",
+        **{**shared, "ports": ["127.0.0.1::8080"]},
+    )
+    stage.write({"db": db, "web": web}, volumes={"shared": {}})
+    stage.redeploy()
+    assert len(stage.serving()) == 2
+
+
+def test_a_job_that_nobody_knows_of_is_told_how_to_be_known(stage: Stage, image: str) -> None:
+    job = service(image, command=["true"], ports=None, healthcheck=None)
+    stage.write({"job": job, "web": service(image)})
+    failed = stage.refused()
+    assert "If job is a job" in failed["next_step"] and "run_once_services" in failed["next_step"]
+    assert stage.redeploy(run_once_services=["job"])["changed"]

@@ -7,18 +7,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..deadline import Deadline
 from ..engine.containers import Containers as EngineContainers
 from ..engine.errors import engine_errors
-from ..engine.health import wait_well
-from ..engine.inspect import Container
+from ..engine.health import ContainerFailed, wait_well
+from ..engine.inspect import EXITED, Container
 from ..errors import DeliveryError
 from .cli import Compose, Limit
 from .copies import copy_created
-from .engine_state import HASH, NUMBER, Image, Instance, Mount, instances
+from .engine_state import HASH, NUMBER, SERVICE, Image, Instance, Mount, instances
 from .hashing import ask_compose, with_due
 from .naming import Slot, aside, name_for
 from .project import Project
@@ -59,19 +60,38 @@ class Containers(EngineContainers):
         ends: Collection[str] = (),
         look_further: Callable[[Container], str] | None = None,
         restarting: Collection[str] = (),
+        patient: Collection[str] = (),
     ) -> list[Container]:
         """Wait until containers are healthy, as :func:`wait_well` does.
 
         :raises DeliveryError: one is not; the error has its last lines.
         """
-        return wait_well(
-            self.client,
-            ids,
-            Deadline(self.wait_timeout),
-            ends=ends,
-            look_further=look_further,
-            restarting=restarting,
-        )
+        try:
+            return wait_well(
+                self.client,
+                ids,
+                Deadline(self.wait_timeout),
+                ends=ends,
+                look_further=look_further,
+                restarting=restarting,
+                patient=patient,
+            )
+        except ContainerFailed as error:
+            if done := self._done(set(ids) - set(ends)):
+                error.next_step = (
+                    f"If {done} is a job, which is done once it has ended with 0, name it in "
+                    f"run_once_services. {error.next_step}"
+                )
+            raise
+
+    def _done(self, ids: Collection[str]) -> str:
+        """Return the service of one of these containers that has ended with 0."""
+        for one in sorted(ids):
+            with suppress(DeliveryError):
+                seen = self.inspect(one)
+                if seen.status == EXITED and seen.exit_code == 0:
+                    return seen.labels.get(SERVICE, seen.name)
+        return ""
 
     def create(
         self,

@@ -228,9 +228,26 @@ class RedeployChange:
         ends = [one for name, one in ones if self.wanted.project.services[name].ends]
         restarting = [one for one in ids if self.progress.own[one] != NO_RESTART]
         seen = self.containers.wait(
-            ids, ends=ends, look_further=look_further, restarting=set(restarting) - set(ends)
+            ids,
+            ends=ends,
+            look_further=look_further,
+            restarting=set(restarting) - set(ends),
+            patient=self._patient(ones),
         )
         self.progress.healthy.update({one.id: one for one in seen if one.id not in ends})
+
+    def _patient(self, ones: Sequence[tuple[str, str]]) -> list[str]:
+        """Return those that may end again and again until another new one is ready for them.
+
+        When one that has no health check is ready, nobody can tell.
+        """
+        unchecked = {
+            name
+            for name, made in self.progress.made.items()
+            if not self.wanted.project.services[name].ends
+            and any(not self.containers.inspect(one).checked for one in made)
+        }
+        return [one for name, one in ones if unchecked - {name}]
 
     def _policy(self, detail: Mapping[str, Any], _on_undo: OnUndo) -> None:
         for container_id, policy in detail["policies"].items():

@@ -35,6 +35,8 @@ PATIENCE = 3
 LAST_ANSWER = 60.0
 # The seconds that one without a health check must have run: many end right after their start.
 STEADY = 1.0
+# And one that has ended before.
+STEADY_AGAIN = 5.0
 # Many end right after their first answer, and the engine takes a moment to notice.
 SETTLE = 0.5
 # One that waits for another by ending and being started again gets this many tries.
@@ -74,6 +76,7 @@ def wait_well(
     look_further: Callable[[Container], str] | None = None,
     checks: bool = True,
     restarting: Collection[str] = (),
+    patient: Collection[str] = (),
     pace: Pace = PACE,
 ) -> list[Container]:
     """Wait until all *containers* (ids) are well; return them as they were seen then.
@@ -88,6 +91,7 @@ def wait_well(
         not before its first interval is over. One that says no is a failure in any case.
     :param restarting: ids of those that are started again after an exit, as their own restart
         policy will do once they are live: some exit until what they need is there.
+    :param patient: ids of those that may do so until the deadline, and not a few times only.
     :raises ContainerFailed: one ended, is started again and again, its check failed, or the
         deadline passed before it was well.
     """
@@ -108,7 +112,8 @@ def wait_well(
                     f"the container {container_id[:12]} was removed by somebody"
                 ) from error
             again = restarted.get(seen.id, 0)
-            if seen.status == EXITED and container_id in restarting and again < MOST_RESTARTS:
+            tries = again < MOST_RESTARTS or container_id in patient
+            if seen.status == EXITED and container_id in restarting and tries:
                 restarted[seen.id] = again + 1
                 exit_codes[seen.id] = seen.exit_code
                 with engine_errors(f"start {seen.name} again"):
@@ -116,14 +121,24 @@ def wait_well(
                 unwell[container_id] = f"ended with exit code {seen.exit_code}"
                 continue
             seen = _restarted_by_us(seen, again, exit_codes)
-            shortcoming = _shortcoming(client, seen, container_id in ends, secrets, checks)
+            if container_id in patient and seen.restarts >= MOST_RESTARTS and not seen.well:
+                unwell[container_id] = _restarted(client, seen)
+                continue
+            shortcoming = _shortcoming(
+                client,
+                replace(seen, restarts=0) if container_id in patient else seen,
+                container_id in ends,
+                secrets,
+                checks,
+            )
             if not shortcoming and seen.running:
                 if look_further is not None:
                     shortcoming = look_further(seen)
                 elif not seen.checked:
                     now = deadline.elapsed
                     since = running_since.setdefault((seen.id, seen.started), now)
-                    shortcoming = "" if now - since >= STEADY else "started only just now"
+                    steady = STEADY_AGAIN if seen.restarts else STEADY
+                    shortcoming = "" if now - since >= steady else "started only just now"
             if shortcoming:
                 unwell[container_id] = shortcoming
             else:
