@@ -51,25 +51,25 @@ def beside(session: Session) -> dict[str, Any]:
         pair = Pair(session, base, hows, image_ids(got, session.check_mode), routing, orphans)
         standing = look(pair.engine, pair.doubled_routing, pair.projects, remember=True)
         move, project = pair.move(standing)
-        change = Both(pair.in_place(images, move), pair.beside(standing, move, project))
+        staying, doubling = pair.in_place(images, move), pair.beside(standing, move, project)
         with Watch(session.client, *pair.projects) as watch:
-            change.first.traffic.told = watch.routed
-            outcome = run(change, check_mode=session.check_mode)
+            staying.traffic.told = watch.routed
+            outcome = run(Both(staying, doubling), check_mode=session.check_mode)
             ignore_signals()
             standing_after = look(pair.engine, pair.doubled_routing, pair.projects)
     with after(outcome):
         if not session.check_mode:
-            change.second.clean_up()
-            change.first.clean_up()
+            doubling.clean_up()
+            staying.clean_up()
         before = [*pair.stay(outcome.before[0].instances), *live_of(standing)]
         now = [*pair.stay(instances(session.client, base.name)), *live_of(standing_after)]
-        in_place = change.first.wanted.routed
+        in_place = staying.wanted.routed
         down = downtimes(base, before, now, watch if outcome.made else None, in_place)
-        staying = [one for ones in orphans.values() for one in ones]
-        if staying and not session.params["remove_orphans"]:
-            session.warn(warning(staying))
-        removed = change.first.removed
-        left = (*change.second.left, *pair.doubled_routing.left)
+        left_over = [one for ones in orphans.values() for one in ones]
+        if left_over and not session.params["remove_orphans"]:
+            session.warn(warning(left_over))
+        removed = staying.removed
+        left = (*doubling.left, *pair.doubled_routing.left)
         for text in (*removed.left, *map(str, removed.superseded), *left):
             session.warn(text)
         shown = result(
@@ -77,7 +77,7 @@ def beside(session: Session) -> dict[str, Any]:
             down=down,
             superseded=removed.superseded,
         )
-        names = sorted(one.name for one in staying)
+        names = sorted(one.name for one in left_over)
         return {**shown, "project": move.target, "orphans": names}
 
 
