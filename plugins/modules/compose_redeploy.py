@@ -169,10 +169,14 @@ options:
   state:
     description:
       - V(present) brings the project to what its files say.
+      - V(rolled_back) brings back the release that was proved before the newest one, with its
+        images by their digests and with the configuration that compose read then, whatever the
+        files say now. Files that containers mount are not brought back. A second run changes
+        nothing. The next run with V(present) deploys what the files say.
       - V(absent) takes the project and its colours down. If O(router) is given, the router forgets
         the services first. Images stay, and volumes unless O(remove_volumes) is set.
     type: str
-    choices: [present, absent]
+    choices: [present, rolled_back, absent]
     default: present
   remove_volumes:
     description:
@@ -251,11 +255,17 @@ options:
     default: 10
   keep_releases:
     description:
-      - How many former projects O(strategy=blue_green) keeps stopped. With two colours that is one
-        or none.
+      - How many former releases O(state=rolled_back) can choose from, which is the newest of them.
+        With O(strategy=blue_green) V(0) also removes the former colour, and any other number keeps
+        it, stopped.
     type: int
-    choices: [0, 1]
     default: 1
+  releases_dir:
+    description:
+      - The folder for the releases that were proved, one file a project, where this task runs. The
+        files have what compose read, with its secrets, and the mode C(0600).
+    type: str
+    default: ~/.immutable-delivery/releases
   router:
     description:
       - The router that sends traffic to the services. Needed for O(strategy=blue_green); without
@@ -543,7 +553,11 @@ def main() -> None:
                 "default": "recreate",
             },
             "recreate": {"type": "str", "choices": ["auto", "always"], "default": "auto"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {
+                "type": "str",
+                "choices": ["present", "rolled_back", "absent"],
+                "default": "present",
+            },
             "remove_volumes": {"type": "bool", "default": False},
             "strategies": {"type": "dict", "default": {}},
             "remove_orphans": {"type": "bool", "default": False},
@@ -558,7 +572,8 @@ def main() -> None:
             "pull_timeout": {"type": "float", "default": 1800.0},
             "wait_timeout": {"type": "float", "default": 300.0},
             "soak": {"type": "float", "default": 10.0},
-            "keep_releases": {"type": "int", "choices": [0, 1], "default": 1},
+            "keep_releases": {"type": "int", "default": 1},
+            "releases_dir": {"type": "str", "default": "~/.immutable-delivery/releases"},
             "router": {"type": "dict", "options": ROUTER_OPTIONS},
             **ROUTER_SPECS,
         },

@@ -315,3 +315,52 @@ def test_a_job_that_nobody_knows_of_is_told_how_to_be_known(stage: Stage, image:
     failed = stage.refused()
     assert "If job is a job" in failed["next_step"] and "run_once_services" in failed["next_step"]
     assert stage.redeploy(run_once_services=["job"])["changed"]
+
+
+def test_the_former_release_comes_back_whatever_the_files_say(
+    stage: Stage, image: str, proxy: Proxy, tmp_path: Path
+) -> None:
+    stage.options["releases_dir"] = str(tmp_path / "releases")
+    for version in ("v1", "v2"):
+        secret = {"environment": {"DB_PASSWORD": f"{version}-not-to-be-shown"}}
+        stage.write({"web": service(image, version, **secret)})
+        stage.redeploy(strategy="rolling")
+    (kept,) = (tmp_path / "releases").iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    # What the files say now is not asked, and was never deployed.
+    stage.write({"web": service(image, "v3", environment={"MODE": "broken"})})
+    stage.refused(strategy="rolling")
+    options = {"strategy": "rolling", "state": "rolled_back"}
+    foreseen = stage.redeploy(**options, _ansible_check_mode=True, _ansible_diff=True)
+    assert "not-to-be-shown" not in str(foreseen)
+    with traffic(f"{proxy.url}/{stage.name}/1") as seen:
+        back = stage.redeploy(**options)
+    assert (seen.lost, seen.versions) == ([], ["v2", "v1"])
+    assert [one["step"] for one in back["steps"]] == [one["step"] for one in foreseen["steps"]]
+    assert stage.redeploy(**options)["changed"] is False
+    stage.write({"web": service(image, "v2")})
+    stage.redeploy(strategy="rolling")
+
+
+def test_without_a_former_release_there_is_no_way_back(stage: Stage, image: str) -> None:
+    stage.write({"web": service(image)})
+    failed = stage.refused(state="rolled_back")
+    assert (failed["kind"], failed["state"]) == ("no_release", "Nothing was changed.")
+
+
+def test_a_colour_that_is_there_is_only_switched_to(
+    stage: Stage, image: str, proxy: Proxy, tmp_path: Path
+) -> None:
+    stage.options |= {"strategy": "blue_green", "releases_dir": str(tmp_path / "releases")}
+    volumes = {"volumes": {"data": {}}}
+    for version in ("v1", "v2"):
+        stage.write(shop(image, version), **volumes)
+        stage.redeploy()
+    blue = {str(one.id) for one in stage.containers(f"{stage.name}-blue")}
+    with traffic(f"{proxy.url}/{stage.name}/1") as seen:
+        back = stage.redeploy(state="rolled_back")
+    assert (seen.lost, seen.versions) == ([], ["v2", "v1"])
+    assert back["project"] == f"{stage.name}-blue"
+    assert {str(one.id) for one in stage.containers(f"{stage.name}-blue")} == blue
+    assert {one.status for one in stage.containers(f"{stage.name}-green")} == {"exited"}
+    assert stage.redeploy(state="rolled_back")["changed"] is False

@@ -82,6 +82,7 @@ class Stage:
             "wait_timeout": 90,
             # Long enough to look twice; tests of the soak itself set their own.
             "soak": 0.5,
+            "releases_dir": str(self.folder.parent / "releases"),
             **self.options,
             **options,
         }

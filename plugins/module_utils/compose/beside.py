@@ -12,6 +12,8 @@ from functools import cached_property, partial
 from typing import Any
 
 from ..change import after, run, undoing
+from ..engine.containers import NO_RESTART
+from ..engine.inspect import EXITED
 from ..errors import BadOption
 from ..signals import ignore_signals
 from .blue_green import BlueGreenChange, look
@@ -23,6 +25,7 @@ from .decision import State, Wanted, decide
 from .engine_state import Image, Instance, instances
 from .events import Watch
 from .hashing import with_due
+from .history import keep
 from .images import image_ids
 from .orphans import orphans_of, warning, with_orphans
 from .project import Project, hashed
@@ -61,6 +64,7 @@ def beside(session: Session) -> dict[str, Any]:
         if not session.check_mode:
             doubling.clean_up()
             staying.clean_up()
+        keep(session, base, given, images)
         before = [*pair.stay(outcome.before[0].instances), *live_of(standing)]
         now = [*pair.stay(instances(session.client, base.name)), *live_of(standing_after)]
         in_place = staying.wanted.routed
@@ -167,7 +171,9 @@ class Pair:
             return Move(live, False, {}), project
         target = candidate(name, live)
         routed = dict.fromkeys(sorted(self.doubled & set(self.routing.entrances)))
-        return Move(target, True, routed), self.named(target)
+        project = self.named(target)
+        kept = self._fits(project, stopped_as_running(standing, target))
+        return Move(target, True, routed, kept=kept), project
 
     def _fits(self, project: Project, standing: Standing, *, forced: bool | None = None) -> bool:
         """Tell whether a project stands as it is wanted.
@@ -234,6 +240,23 @@ class Pair:
         )
         containers = self.session.containers(project)
         return BlueGreenChange(containers, self.engine, routing, standing, made)
+
+
+def stopped_as_running(standing: Standing, project: str) -> Standing:
+    """Return what stands as it would be if a project that is stopped ran, healthy.
+
+    What has not ended, or was never started, stays as it is.
+    """
+    found = {
+        name: [
+            replace(one, container=replace(one.container, status="running", health=""))
+            if one.container.status == EXITED and one.container.restart == NO_RESTART
+            else replace(one, container=replace(one.container, status="created"))
+            for one in ones
+        ]
+        for name, ones in standing.projects[project].items()
+    }
+    return replace(standing, projects={**standing.projects, project: found})
 
 
 def live_of(standing: Standing) -> list[Instance]:

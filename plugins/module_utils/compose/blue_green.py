@@ -20,7 +20,7 @@ from ..engine.parallel import patiently
 from ..errors import DeliveryError, Interrupted, enumerate_words
 from ..routers.base import StillServing
 from .colour_engine import ColourEngine
-from .colours import CLEAR, POLICY, RESUME, SOAK, SWITCH, UP, WATCH, Move, Standing, plan
+from .colours import CLEAR, POLICY, RESUME, SOAK, START, SWITCH, UP, WATCH, Move, Standing, plan
 from .containers import Containers
 from .engine_state import Instance
 from .plan import check_routed
@@ -126,6 +126,7 @@ class BlueGreenChange:
             WATCH: self._watch,
             CLEAR: self._clear,
             UP: self._up,
+            START: self._start,
             POLICY: self._policy,
             SWITCH: self._switch,
             SOAK: self._soak,
@@ -158,15 +159,23 @@ class BlueGreenChange:
 
         :raises StillServing: the router leads to it, or may.
         """
+        self._check_unused()
+        self.colours.remove(self.move.target)
+
+    def _stop_target(self) -> None:
+        """Stop a project that was kept, for an undo; raises as :meth:`_remove_target` does."""
+        self._check_unused()
+        patiently(self._stop, self.move.target)
+
+    def _check_unused(self) -> None:
         found = patiently(self.colours.instances, self.move.target)
         for service in sorted(self.switched):
             ones = [one.container for one in found.get(service, ()) if one.container.running]
             if why := self.routing.may_lead_to(service, ones):
                 raise StillServing(f"{self.move.target} was left running, since {why}")
-        self.colours.remove(self.move.target)
 
     def _up(self, _detail: Mapping[str, Any], on_undo: OnUndo) -> None:
-        name, client = self.containers.project.name, self.containers.client
+        name = self.containers.project.name
         on_undo(self._remove_target, f"{name} was removed")
         deadline = Deadline(self.containers.wait_timeout)
         self.colours.prepare()
@@ -183,6 +192,23 @@ class BlueGreenChange:
                     # What a container itself says of its end tells more than compose does.
                     self._wait([one for one in self._target() if _has_failed(one)])
                     raise
+        self._check()
+
+    def _start(self, _detail: Mapping[str, Any], on_undo: OnUndo) -> None:
+        """Start a project that was kept, with all that it was made of."""
+        name, project = self.containers.project.name, self.containers.project
+        on_undo(self._stop_target, f"{name} was stopped again")
+        for level in project.levels(project.services):
+            ones = [one for one in self._target() if one.service in level]
+            ones = [one for one in ones if not project.services[one.service].ends]
+            for one in ones:
+                self.containers.start(one.id, one.name)
+            self._wait(ones)
+        self._check()
+
+    def _check(self) -> None:
+        """Make sure that the new project is healthy, and answers."""
+        client = self.containers.client
         self._wait(self._target())
         with blaming(client, self.healthy):
             for one in self._target():

@@ -20,6 +20,7 @@ RESUME = "resume"
 WATCH = "watch"
 CLEAR = "clear"
 UP = "up"
+START = "start"
 SWITCH = "switch"
 POLICY = "policy"
 SOAK = "soak"
@@ -173,6 +174,7 @@ class Move:
     :param keep: whether other projects are kept, stopped.
     :param restart: by service, the restart policy that the files give its containers.
     :param soak: the seconds that the target is watched before other projects are stopped.
+    :param kept: whether the target is there as it is wanted, stopped, and needs starting only.
     """
 
     target: str
@@ -181,6 +183,7 @@ class Move:
     keep: bool = True
     restart: Mapping[str, str] = field(default_factory=dict)
     soak: float = 0.0
+    kept: bool = False
 
     def lacks_restart(self, one: Instance) -> bool:
         """Tell whether a container of the target is not restarted by the engine, but should be."""
@@ -200,9 +203,12 @@ def plan(standing: Standing, move: Move) -> list[Step]:
         if unproved and move.soak and standing.running(move.target):
             said = f"watch {unproved[0]} for {move.soak:g} s before {move.target} is removed"
             steps.append(Step(WATCH, said, {"project": unproved[0]}))
-        if standing.instances(move.target):
-            steps.append(Step(CLEAR, f"remove what is left of {move.target}"))
-        steps.append(Step(UP, f"bring up {move.target}"))
+        if move.kept:
+            steps.append(Step(START, f"start {move.target}, which is as it is wanted"))
+        else:
+            if standing.instances(move.target):
+                steps.append(Step(CLEAR, f"remove what is left of {move.target}"))
+            steps.append(Step(UP, f"bring up {move.target}"))
     if move.deploy:
         lacks = any(policy != NO_RESTART for policy in move.restart.values())
     else:

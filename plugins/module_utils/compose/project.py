@@ -75,19 +75,10 @@ class Project:
         return found
 
 
-def load(
-    compose: Compose,
-    *,
-    services: Sequence[str] = (),
-    static: Sequence[str] = (),
-    run_once: Sequence[str] = (),
-) -> Project:
-    """Read the compose files.
+def read_model(compose: Compose) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Read the compose files; return what compose renders, and what it warned of.
 
-    :param services: those wanted, with all they depend on; empty for all.
-    :param static: those that hold nothing but the data of their image.
-    :param run_once: further ones that end with 0 once they have done their work.
-    :raises ComposeError: they cannot be read, or name no such service.
+    :raises ComposeError: they cannot be read.
     """
     if not compose.folder.is_dir():
         raise ComposeError(f"project_src is no folder: {compose.folder}")
@@ -97,6 +88,25 @@ def load(
     text, warnings = compose.read("config", "--format", "json")
     model = as_written(parse_model(text))
     check_text(model)
+    return model, warnings
+
+
+def project_of(
+    compose: Compose,
+    model: Mapping[str, Any],
+    *,
+    warnings: tuple[str, ...] = (),
+    services: Sequence[str] = (),
+    static: Sequence[str] = (),
+    run_once: Sequence[str] = (),
+) -> Project:
+    """Return the project that a model is of.
+
+    :param services: those wanted, with all they depend on; empty for all.
+    :param static: those that hold nothing but the data of their image.
+    :param run_once: further ones that end with 0 once they have done their work.
+    :raises ComposeError: there is no such service.
+    """
     specs: dict[str, dict[str, Any]] = model.get("services") or {}
     for option, names in (("services", services), ("static_services", static)):
         unknown = sorted(set(names) - set(specs))

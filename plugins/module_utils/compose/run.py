@@ -24,6 +24,7 @@ from .coloured import LABEL
 from .decision import Wanted
 from .engine_state import PROJECT, instances
 from .events import Watch
+from .history import going_back, keep
 from .images import Images, image_ids
 from .options import compose_of
 from .orphans import orphans_of, warning, with_orphans
@@ -55,6 +56,8 @@ def redeploy(
             session = Session(params, check_mode, warn, client, compose, connection)
             if params["state"] == "absent":
                 return absent(session)
+            if params["state"] == "rolled_back":
+                session = going_back(session)
             if params["strategy"] == BLUE_GREEN:
                 return beside(session)
             return in_place(session)
@@ -88,6 +91,7 @@ def in_place(session: Session) -> dict[str, Any]:
         with after(outcome):
             if not session.check_mode:
                 change.clean_up()
+            keep(session, project, given, got.after.standing)
             seen = instances(session.client, project.name)
             now = [one for name in project.services for one in seen.get(name, ())]
             before = [one for name in project.services for one in outcome.before.of(name)]

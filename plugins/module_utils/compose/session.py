@@ -18,12 +18,15 @@ from .cli import Compose
 from .containers import Containers
 from .engine_state import Image, Instance
 from .extension import read_extensions
+from .former_images import FormerImages
 from .image_sources import ALWAYS, Policy
 from .images import ImagesChange
 from .options import routing_of
 from .outdated import find_outdated
-from .project import Project, load
+from .project import Project, project_of, read_model
+from .releases import Release
 from .routing import ProjectRouting
+from .secrets import learn_secrets
 from .strategies import BLUE_GREEN, RECREATE, Given, How, hows
 from .suitable import check_repeatable, check_startable
 
@@ -41,6 +44,7 @@ class Session:
     client: DockerClient
     compose: Compose
     connection: Connection
+    release: Release | None = None
 
     @property
     def policy(self) -> Policy:
@@ -62,12 +66,17 @@ class Session:
 
         :raises DeliveryError: they hold what the strategy cannot do.
         """
-        project = load(
-            self.compose,
-            services=self.params["services"],
+        compose = self.compose
+        model, warnings = (self.release.model, ()) if self.release else read_model(compose)
+        project = project_of(
+            compose,
+            model,
+            warnings=warnings,
+            services=self.release.services if self.release else self.params["services"],
             static=self.params["static_services"],
             run_once=self.params["run_once_services"],
         )
+        learn_secrets(model)
         for text in project.warnings:
             self.warn(text)
         if self.params["strategy"] != BLUE_GREEN:
@@ -79,12 +88,13 @@ class Session:
 
         :raises DeliveryError: it cannot be used.
         """
-        said = read_extensions(self.compose)
+        said = self.release.extensions if self.release else read_extensions(self.compose)
         return Given(
             self.params["strategy"],
             {**said.strategies, **self.params["strategies"]},
             said.shared | frozenset(self.params["shared"]),
             self._is_folder,
+            said,
         )
 
     def hows(
@@ -115,7 +125,8 @@ class Session:
     def getting(self, project: Project) -> ImagesChange:
         """Return what gets the project's images."""
         compose = replace(self.compose, name=project.name)
-        return ImagesChange(self.client, compose, project, self.policy)
+        told = (self.client, compose, project, self.policy)
+        return FormerImages(self.release, *told) if self.release else ImagesChange(*told)
 
     def outdated(
         self,

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import BadOption, enumerate_words
 from .engine_state import Image
-from .extension import KEY
+from .extension import KEY, Extensions
 from .project import Project
 from .service import Service
 from .suitable import Unsuitable
@@ -51,12 +51,14 @@ class Given:
     :param strategies: by service, where it has one of its own.
     :param shared: the services and volumes that several containers may write to at a time.
     :param is_folder: tells whether a path of the host is a folder; None where that is not known.
+    :param said: what the compose files alone say.
     """
 
     strategy: str = RECREATE
     strategies: Mapping[str, str] = field(default_factory=dict)
     shared: frozenset[str] = frozenset()
     is_folder: Callable[[str], bool | None] = lambda path: None
+    said: Extensions = field(default_factory=Extensions)
 
 
 def hows(project: Project, given: Given, images: Mapping[str, Image | None]) -> dict[str, How]:

@@ -26,13 +26,13 @@ class Prepared:
     :raises RouterError: a file cannot be written; then none is changed.
     """
 
-    def __init__(self, contents: Mapping[Path, str]) -> None:
+    def __init__(self, contents: Mapping[Path, str], mode: int = MODE) -> None:
         self._parts: list[tuple[Path, Path]] = []
         try:
             for path, text in contents.items():
                 part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
                 self._parts.append((part, path))
-                _write(part, text)
+                _write(part, text, mode)
         except OSError as error:
             self.discard()
             raise RouterError(
@@ -69,23 +69,23 @@ class Prepared:
                 part.unlink()
 
 
-def replace_file(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str, mode: int = MODE) -> None:
     """Replace one file, whole or not at all.
 
     :raises RouterError: it cannot be.
     """
-    prepared = Prepared({path: text})
+    prepared = Prepared({path: text}, mode)
     try:
         prepared.commit()
     finally:
         prepared.discard()
 
 
-def _write(part: Path, text: str) -> None:
+def _write(part: Path, text: str, mode: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    handle = os.open(part, flags, MODE)
+    handle = os.open(part, flags, mode)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
-        os.fchmod(handle, MODE)
+        os.fchmod(handle, mode)
         file.write(text)
         file.flush()
         os.fsync(handle)

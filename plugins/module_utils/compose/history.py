@@ -1,0 +1,51 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Keeps a run that was proved as a release, and finds the one that ``rolled_back`` means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import DeliveryError
+from .engine_state import Image
+from .project import Project, read_model
+from .releases import Release, Releases, path_of, read_releases
+from .session import Session
+from .strategies import Given
+
+
+def going_back(session: Session) -> Session:
+    """Return the session that brings the former release back.
+
+    :raises NoRelease: there is none.
+    """
+    name = session.params["project_name"] or read_model(session.compose)[0]["name"]
+    return replace(session, release=_releases(session, str(name)).back)
+
+
+def keep(
+    session: Session, project: Project, given: Given, images: Mapping[str, Image | None]
+) -> None:
+    """Note that what stands has been proved; a file that cannot be written is warned of."""
+    most = int(session.params["keep_releases"])
+    if session.check_mode or not most:
+        return
+    try:
+        before = _releases(session, project.name)
+        if session.release is not None:
+            now = before.gone_back()
+        else:
+            now = before.with_newest(Release.of(project, images, given.said), most)
+        if now != before:
+            now.write()
+    except DeliveryError as error:
+        session.warn(f"this release cannot come back later, since {error.message}")
+
+
+def _releases(session: Session, project: str) -> Releases:
+    folder = Path(session.params["releases_dir"]).expanduser()
+    return read_releases(path_of(folder, project, session.connection))
