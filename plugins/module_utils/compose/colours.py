@@ -191,24 +191,28 @@ class Move:
         return one.container.restart == NO_RESTART != own
 
 
+def _bring_up(standing: Standing, move: Move) -> list[Step]:
+    steps = []
+    if lost := standing.lost(move.target):
+        said = f"send the traffic to {lost}, which runs at another address than the router has"
+        steps.append(Step(RESUME, said, {"project": lost}))
+    # A run that was killed has left both running, and may not have proved who is live.
+    unproved = sorted(standing.live - {move.target}) if standing.whole(move.target) else []
+    if unproved and move.soak and standing.running(move.target):
+        said = f"watch {unproved[0]} for {move.soak:g} s before {move.target} is removed"
+        steps.append(Step(WATCH, said, {"project": unproved[0]}))
+    if move.kept:
+        steps.append(Step(START, f"start {move.target}, which is as it is wanted"))
+    else:
+        if standing.instances(move.target):
+            steps.append(Step(CLEAR, f"remove what is left of {move.target}"))
+        steps.append(Step(UP, f"bring up {move.target}"))
+    return steps
+
+
 def plan(standing: Standing, move: Move) -> list[Step]:
     """Return the steps."""
-    steps = []
-    if move.deploy:
-        if lost := standing.lost(move.target):
-            said = f"send the traffic to {lost}, which runs at another address than the router has"
-            steps.append(Step(RESUME, said, {"project": lost}))
-        # A run that was killed has left both running, and may not have proved who is live.
-        unproved = sorted(standing.live - {move.target}) if standing.whole(move.target) else []
-        if unproved and move.soak and standing.running(move.target):
-            said = f"watch {unproved[0]} for {move.soak:g} s before {move.target} is removed"
-            steps.append(Step(WATCH, said, {"project": unproved[0]}))
-        if move.kept:
-            steps.append(Step(START, f"start {move.target}, which is as it is wanted"))
-        else:
-            if standing.instances(move.target):
-                steps.append(Step(CLEAR, f"remove what is left of {move.target}"))
-            steps.append(Step(UP, f"bring up {move.target}"))
+    steps = _bring_up(standing, move) if move.deploy else []
     if move.deploy:
         lacks = any(policy != NO_RESTART for policy in move.restart.values())
     else:

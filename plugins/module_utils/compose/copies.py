@@ -72,7 +72,8 @@ def copy_created(
     if at_once:
         config["NetworkingConfig"] = {"EndpointsConfig": at_once}
     with engine_errors(f"create the container {final_name}"):
-        made = client.api.create_container_from_config(config, name, platform=platform)
+        create: Any = client.api.create_container_from_config
+        made = create(config, name, platform=platform)
         container_id = str(made["Id"])
     for network, endpoint in networks.items():
         if network in at_once:

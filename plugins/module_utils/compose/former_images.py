@@ -13,7 +13,8 @@ from typing import Any
 from ..change import OnUndo, Step
 from ..engine.errors import engine_errors
 from .engine_state import Image, image
-from .images import PULL, ImageMissing, Images, ImagesChange
+from .image_sources import PULL
+from .images import ImageMissing, Images, ImagesChange
 from .releases import Kept, Release
 
 NAME = "name"

@@ -150,7 +150,7 @@ def hashed(compose: Compose, project: Project) -> Project:
     Those that refer to containers of others are asked for when these are known.
     """
     plain = [one for one in project.services.values() if not one.references]
-    hashes = ask_compose(compose, project.model, [one.spec for one in plain])
+    hashes = ask_compose(compose, project.model, [one.resolved({}) for one in plain])
     asked = {one.name: replace(one, hash=h) for one, h in zip(plain, hashes, strict=True)}
     return replace(project, services={**project.services, **asked})
 

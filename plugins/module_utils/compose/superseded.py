@@ -76,7 +76,7 @@ def remove_former(
 def kept_volumes(olds: Sequence[Instance], static: Collection[str]) -> list[Superseded]:
     """Return the anonymous volumes of former containers that are not removed with them: pure."""
     gone = {mount.name for one in olds if _is_filled_anew(one, static) for mount in one.mounts}
-    found = {}
+    found: dict[str, Superseded] = {}
     # What comes from another container is that one's.
     for one in sorted(olds, key=lambda one: bool(one.volumes_from)):
         for mount in one.mounts:
