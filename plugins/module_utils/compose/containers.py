@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..deadline import Deadline
 from ..engine.containers import Containers as EngineContainers
-from ..engine.errors import engine_errors
+from ..engine.errors import Missing, engine_errors
 from ..engine.health import ContainerFailed, wait_well
 from ..engine.inspect import EXITED, Container
 from ..errors import DeliveryError
+from .changes import changes
 from .cli import Compose, Limit
 from .copies import copy_created
 from .engine_state import HASH, NUMBER, SERVICE, Image, Instance, Mount, instances
@@ -143,7 +144,21 @@ class Containers(EngineContainers):
 
     def look(self) -> dict[str, list[Instance]]:
         """Return the project's containers by service, each with the hash that it should have."""
-        return with_due(self.ask, self.project.services, instances(self.client, self.project.name))
+        found = with_due(self.ask, self.project.services, instances(self.client, self.project.name))
+        return {name: [self._with_changes(one) for one in ones] for name, ones in found.items()}
+
+    def _with_changes(self, one: Instance) -> Instance:
+        """Return a container with what differs from its service, if that does."""
+        service = self.project.services.get(one.service)
+        if service is None or one.hash == one.due:
+            return one
+        try:
+            with engine_errors(f"inspect {one.name}"):
+                seen = self.client.api.inspect_container(one.id)
+                image = self.client.images.get(seen["Image"]).attrs.get("Config") or {}
+        except Missing:
+            return one
+        return replace(one, changes=changes(service, self.project.model, seen, image))
 
     def _settled(
         self,

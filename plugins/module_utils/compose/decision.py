@@ -60,11 +60,13 @@ class State:
     """What stands: containers by service, and the services whose route leads elsewhere.
 
     :param foreign: who else has ports of the host, or names, on the engine.
+    :param missing: the networks and volumes that are to be made, for people.
     """
 
     instances: Mapping[str, Sequence[Instance]] = field(default_factory=dict)
     astray: frozenset[str] = frozenset()
     foreign: Sequence[Holder] = ()
+    missing: Sequence[str] = ()
 
     def of(self, service: str) -> Sequence[Instance]:
         """Return the containers of a service."""
@@ -168,6 +170,7 @@ def shortcoming(
 ) -> str:
     """Return why a container cannot stay, or an empty string."""
     seen = one.container
+    told = f" ({'; '.join(one.changes)})" if one.changes else ""
     if seen.status == "created":
         return "it was never started"
     if not one.good(service.ends) and not one.starting:
@@ -175,10 +178,10 @@ def shortcoming(
             return "it is unhealthy"
         return f"it is {seen.status} (exit code {seen.exit_code})"
     if seen.image_id not in wanted.images[service.name]:
-        return "its image changed"
+        return f"its image changed{told}"
     refers = references(service, one)
     if refers is None or one.hash != one.due:
-        return "its configuration changed"
+        return f"its configuration changed{told}"
     if one.id in wanted.outdated:
         return wanted.outdated[one.id]
     for name, container_id in refers.items():

@@ -13,7 +13,9 @@ from .engine_state import Instance
 
 def describe(state: State) -> str:
     """Show what stands, for diff mode."""
-    return "".join(f"{_shown(o)}\n" for name in sorted(state.instances) for o in state.of(name))
+    lines = [_shown(one) for name in sorted(state.instances) for one in state.of(name)]
+    lines += [f"traffic of {name}: not sent to its containers" for name in sorted(state.astray)]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def expected(wanted: Wanted, state: State) -> str:
@@ -35,6 +37,8 @@ def expected(wanted: Wanted, state: State) -> str:
                 + (f", environment {names}" if names else "")
                 + (f" ({why})" if why else "")
             )
+    if any(decision.news for decision in decisions.values()):
+        lines += [f"{one}: new" for one in state.missing]
     for name in sorted(set(state.instances) - set(decisions)):
         lines += [f"{_shown(one)}, of no service in the compose files" for one in state.of(name)]
     return "".join(f"{line}\n" for line in lines)

@@ -50,6 +50,7 @@ class Instance:
     :param shares: the ids of the containers whose namespaces it shares, by kind.
     :param grace: the seconds it has to end.
     :param ports: the host's ports that it holds while it runs.
+    :param changes: what of its configuration is not as it should be, as far as that is known.
     :param due: the hash that compose would give it now; empty if it refers to other containers
         than the files say, or if nobody has asked.
     """
@@ -64,6 +65,7 @@ class Instance:
     shares: Mapping[str, str] = field(default_factory=dict)
     grace: int = GRACE
     ports: tuple[Port, ...] = ()
+    changes: tuple[str, ...] = ()
     due: str = ""
 
     @property

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The networks that compose makes for a project, so that an undo leaves none behind."""
+"""The networks and volumes that compose makes for a project, and what an undo leaves of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..engine.errors import engine_errors
 from .engine_state import PROJECT
+from .project import Project
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -23,6 +24,26 @@ def network_ids(client: DockerClient, project: str) -> set[str]:
             str(network["Id"])
             for network in client.api.networks(filters={"label": f"{PROJECT}={project}"})
         }
+
+
+def missing(client: DockerClient, project: Project) -> list[str]:
+    """Return the networks and volumes of a project that are not there, as ``network p_back``."""
+    with engine_errors(f"list the networks and volumes of {project.name}"):
+        networks = {str(one["Name"]) for one in client.api.networks()}
+        volumes = {str(one["Name"]) for one in client.api.volumes()["Volumes"] or ()}
+    found = set()
+    for service in project.services.values():
+        mounts = [m for m in service.spec.get("volumes") or () if m.get("type") == "volume"]
+        for kind, keys, there in (
+            ("network", service.spec.get("networks") or (), networks),
+            ("volume", [m["source"] for m in mounts if m.get("source")], volumes),
+        ):
+            for key in keys:
+                written = (project.model.get(f"{kind}s") or {}).get(key) or {}
+                name = str(written.get("name") or f"{project.name}_{key}")
+                if not written.get("external") and name not in there:
+                    found.add(f"{kind} {name}")
+    return sorted(found)
 
 
 def remove_networks(client: DockerClient, project: str, keep: Collection[str] = ()) -> None:

@@ -26,7 +26,7 @@ from .diff import describe, expected
 from .engine_state import Instance, instances
 from .holders import foreign_holders
 from .naming import Slot, aside, slots
-from .networks import network_ids, remove_networks
+from .networks import missing, network_ids, remove_networks
 from .plan import CREATE, FILL, POLICY, RENAME, REPLACE, RETIRE, ROUTE, SOAK, START, plan
 from .put_back import Progress, PutBack
 from .reached import check_reached
@@ -62,7 +62,8 @@ class RedeployChange:
         """Ask the engine, and the router; containers that are just starting are waited for."""
         seen = self._look(self.traffic.observe)
         foreign = foreign_holders(self.containers, self.wanted, seen)
-        self.before = replace(seen, foreign=foreign)
+        to_make = missing(self.client, self.wanted.project)
+        self.before = replace(seen, foreign=foreign, missing=to_make)
         self.put_back.former = {one.id: one for ones in seen.instances.values() for one in ones}
         self.decisions = decide(self.wanted, self.before)
         for name, decision in self.decisions.items():
