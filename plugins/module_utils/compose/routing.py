@@ -110,7 +110,7 @@ class ProjectRouting:
                     next_step="Check that it runs, and that the network is one of the service's.",
                 )
             return f"{entrance.scheme}://{bracketed(address)}:{entrance.port}"
-        port = container.host_port(entrance.port)
+        port = container.host_port(entrance.port, at=self.address)
         if port is None:
             raise NoAddress(
                 f"{container.name} does not publish its port {entrance.port}",

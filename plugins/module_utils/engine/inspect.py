@@ -39,12 +39,17 @@ def parse_time(text: str) -> int:
     return max(NEVER, int(moment.timestamp()) * SECOND + int(f"{found[2] or '0':0<9}"))
 
 
+# The addresses that a port is published at if it is published at all of the host's.
+EVERYWHERE = {"0.0.0.0", "::"}
+
+
 @dataclass(frozen=True)
 class Container:
     """What ``GET /containers/ID/json`` says (Engine API 1.41).
 
     ``ports`` maps a container's port, such as ``8080/tcp``, to the host's ports; ``fixed_ports``
-    are those of the host that the engine did not pick, running or not. ``health`` is
+    are those of the host that the engine did not pick, running or not. ``bound`` has the host's
+    addresses beside the ports of ``ports``. ``health`` is
     empty where no health check is defined. ``created``, ``started`` and ``finished`` are
     nanoseconds since 1970, :data:`NEVER` for what has not happened. ``restart`` is the restart
     policy as the CLI writes it: ``no``, ``always``, ``unless-stopped`` or ``on-failure:3``.
@@ -67,6 +72,7 @@ class Container:
     ports: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     fixed_ports: tuple[int, ...] = ()
     addresses: Mapping[str, str] = field(default_factory=dict)
+    bound: Mapping[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
 
     @property
     def running(self) -> bool:
@@ -93,9 +99,18 @@ class Container:
         ended_first = other.started == NEVER or self.finished <= other.started
         return self.started < other.created <= self.finished and ended_first
 
-    def host_port(self, port: int, protocol: str = "tcp") -> int | None:
-        """Return the host's port behind which *port* is published, or None."""
-        found = self.ports.get(f"{port}/{protocol}", ())
+    def host_port(self, port: int, protocol: str = "tcp", at: str = "") -> int | None:
+        """Return the host's port behind which *port* is published, or None.
+
+        :param at: the host's address that is asked. A port that is published at this address, or
+            at all, is preferred to one that is published at another address.
+        """
+        name = f"{port}/{protocol}"
+        for addresses in ({at}, EVERYWHERE):
+            for address, number in self.bound.get(name, ()):
+                if address in addresses:
+                    return number
+        found = self.ports.get(name, ())
         return found[0] if found else None
 
 
@@ -123,6 +138,7 @@ def container_of(attributes: Mapping[str, Any]) -> Container:
         restarts=int(attributes.get("RestartCount") or 0),
         labels=config.get("Labels") or {},
         ports=_ports(network.get("Ports") or {}),
+        bound=_bound(network.get("Ports") or {}),
         fixed_ports=_fixed_ports(host.get("PortBindings") or {}),
         addresses={
             name: values.get("IPAddress", "")
@@ -151,6 +167,14 @@ def _fixed_ports(bindings: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(
         dict.fromkeys(int(port) for port in ports if port and port.isdecimal() and int(port))
     )
+
+
+def _bound(published: Mapping[str, Any]) -> dict[str, tuple[tuple[str, int], ...]]:
+    return {
+        port: tuple((one.get("HostIp") or "0.0.0.0", int(one["HostPort"])) for one in bindings)
+        for port, bindings in published.items()
+        if bindings
+    }
 
 
 def _ports(published: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -97,3 +97,22 @@ def test_a_restart_policy_is_read_as_the_cli_writes_it(
 ) -> None:
     seen = attributes({"Status": "running"}) | {"HostConfig": {"RestartPolicy": policy}}
     assert container_of(seen).restart == restart
+
+
+@pytest.mark.parametrize(
+    ("bindings", "at", "port"),
+    [
+        ([("127.0.0.1", 1), ("10.0.0.5", 2)], "10.0.0.5", 2),
+        ([("127.0.0.1", 1), ("10.0.0.5", 2)], "127.0.0.1", 1),
+        ([("127.0.0.1", 1), ("0.0.0.0", 2)], "10.0.0.5", 2),
+        ([("127.0.0.1", 1), ("", 2)], "prod.example.com", 2),
+        ([("10.0.0.5", 2)], "prod.example.com", 2),
+        ([("0.0.0.0", 3), ("::", 3)], "", 3),
+    ],
+)
+def test_of_several_addresses_the_one_that_is_asked(
+    bindings: list[tuple[str, int]], at: str, port: int
+) -> None:
+    told = [{"HostIp": address, "HostPort": str(number)} for address, number in bindings]
+    seen = container_of({"Id": "x", "Name": "/x", "NetworkSettings": {"Ports": {"80/tcp": told}}})
+    assert seen.host_port(80, at=at) == port
