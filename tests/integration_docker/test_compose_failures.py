@@ -237,18 +237,6 @@ def test_images_that_cannot_be_got(stage: Stage) -> None:
     assert stage.state() == before
 
 
-def test_what_only_compose_itself_can_start_is_refused(stage: Stage) -> None:
-    stage.write({"web": web("v1"), "db": web("v1", links=["web:other"])})
-    failed = stage.refused()
-    assert failed["kind"] == "unsuitable"
-    assert "service db has links" in failed["msg"]
-    secret = {"s": {"environment": "HOME"}}
-    stage.write({"web": web("v1", secrets=["s"])}, secrets=secret)
-    failed = stage.refused()
-    assert "service web uses s of secrets" in failed["msg"]
-    assert stage.containers() == []
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -16,7 +16,10 @@ import pytest
 from docker import DockerClient
 
 from tests.support.compose import Stage, relayed
-from tests.support.engine import BASE_IMAGE, remove_all
+from tests.support.engine import BASE_IMAGE, one_at_a_time, remove_all
+
+ROOT = Path(__file__).resolve().parents[2]
+NEWEST = ROOT / ".build" / "compose-newest"
 
 SLEEP = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
 
@@ -197,3 +200,222 @@ def test_a_bad_file_is_found_out_and_the_former_container_serves_again(stage: St
     time.sleep(0.1)
     assert stage.redeploy()["changed"]
     assert text(stage, "app", "/etc/app.conf") == "good again"
+
+
+@pytest.fixture
+def newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest compose that packages give: hooks need 2.30."""
+    with one_at_a_time("compose-newest"):
+        subprocess.run([ROOT / "tools" / "engine", "newest"], check=True)
+    monkeypatch.setenv("DOCKER_CONFIG", str(NEWEST))
+
+
+def stat(stage: Stage, service: str, *paths: str) -> list[str]:
+    (one,) = stage.of(service)
+    code, said = one.exec_run(["stat", "-c", "%n %a %u %g %s", *paths])
+    assert code == 0, said
+    return sorted(said.decode().splitlines())
+
+
+INLINE = {
+    "configs": {
+        "plain": {"content": "a $$word and ${WORD}\n"},
+        "fine": {"content": "x"},
+        "known": {"environment": "WORD"},
+    },
+    "secrets": {"token": {"environment": "TOKEN"}},
+}
+INLINE_PLACES = ("/plain", "/etc/fine/x.conf", "/known", "/run/secrets/token", "/run/secrets/t")
+
+
+def inline(stage: Stage, **more: Any) -> None:
+    (stage.folder / ".env").write_text("WORD=from-file\n")
+    fine = {"source": "fine", "target": "/etc/fine/x.conf", "uid": "1", "gid": "2", "mode": 0o440}
+    stage.write(
+        {
+            "app": sleeper(
+                configs=["plain", fine, "known"],
+                secrets=["token", {"source": "token", "target": "t"}],
+                **more,
+            )
+        },
+        **INLINE,
+    )
+
+
+@pytest.mark.parametrize("strategy", ["recreate", "rolling"])
+def test_inline_configs_and_secrets_are_as_compose_makes_them(
+    stage: Stage, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.options["strategy"] = strategy
+    token = {"TOKEN": "hunter2-is-no-password"}
+    inline(stage)
+    ended = stage.run(environment=token, _ansible_diff=True)
+    assert ended.code == 0, ended.output
+    assert "hunter2" not in ended.output
+    ours = stat(stage, "app", *INLINE_PLACES)
+    assert text(stage, "app", "/plain") == "a $word and from-file\n"
+    assert text(stage, "app", "/known") == "from-file"
+    assert text(stage, "app", "/run/secrets/token") == "hunter2-is-no-password"
+    before = ids(stage)
+    assert stage.redeploy(environment=token)["changed"] is False
+    monkeypatch.setenv("TOKEN", token["TOKEN"])
+    up(stage)
+    assert ids(stage) == before
+    monkeypatch.delenv("TOKEN")
+
+    # Another value is another file, which compose itself does not notice.
+    (stage.folder / ".env").write_text("WORD=another\n")
+    foreseen = stage.redeploy(environment=token, _ansible_check_mode=True, _ansible_diff=True)
+    assert "its config plain changed" in foreseen["diff"]["after"]
+    assert stage.redeploy(environment=token)["changed"]
+    assert text(stage, "app", "/known") == "another"
+    ended = stage.run(environment={"TOKEN": "hunter3-is-none"}, _ansible_diff=True)
+    assert ended.result["changed"]
+    assert "its secret token changed" in ended.result["diff"]["before"] + ended.output
+    assert "hunter" not in ended.output
+    assert text(stage, "app", "/run/secrets/t") == "hunter3-is-none"
+
+    command = ["docker", "compose", "-p", stage.name, "up", "-d", "--force-recreate"]
+    (stage.folder / ".env").write_text("WORD=from-file\n")
+    monkeypatch.setenv("TOKEN", token["TOKEN"])
+    subprocess.run(command, cwd=stage.folder, capture_output=True, check=True)
+    assert stat(stage, "app", *INLINE_PLACES) == ours
+    # Adopted as it is.
+    assert stage.redeploy(environment=token)["changed"] is False
+
+
+def test_a_former_container_has_its_inline_files_when_it_serves_again(stage: Stage) -> None:
+    check = "grep -q one /known || { echo bad >&2; exit 3; }; "
+    more = {"command": ["sh", "-c", (check + SLEEP[2]).replace("$", "$$")]}
+    inline(stage, **more)
+    stage.redeploy(environment={"TOKEN": "x"}, variables={"WORD": "one"})
+    before = stage.state()
+    failed = stage.refused(environment={"TOKEN": "x"}, variables={"WORD": "two"})
+    assert "exit code 3" in failed["msg"]
+    assert stage.state() == before
+    assert text(stage, "app", "/known") == "one"
+
+
+def test_a_variable_that_is_not_set_is_named_before_anything_is_done(stage: Stage) -> None:
+    inline(stage)
+    failed = stage.refused()
+    assert "the secret token is the variable TOKEN, which is not set" in failed["msg"]
+    assert stage.containers() == []
+
+
+def test_a_file_that_the_container_changed_itself_is_left_to_it(stage: Stage) -> None:
+    inline(stage)
+    stage.redeploy(environment={"TOKEN": "x"})
+    (one,) = stage.of("app")
+    time.sleep(3)
+    assert one.exec_run(["sh", "-c", "echo more >> /plain"]).exit_code == 0
+    assert stage.redeploy(environment={"TOKEN": "x"})["changed"] is False
+
+
+@pytest.mark.usefixtures("newest")
+def test_hooks_are_run_as_compose_runs_them(stage: Stage) -> None:
+    (stage.folder / "out").mkdir()
+
+    def hooked(version: str) -> dict[str, Any]:
+        return sleeper(
+            environment={"VERSION": version},
+            volumes=["./out:/out"],
+            post_start=[
+                {
+                    "command": [
+                        "sh",
+                        "-c",
+                        "echo start $$VERSION $$MORE $$(id -u) $$PWD >> /out/log",
+                    ],
+                    "user": "1000:0",
+                    "working_dir": "/tmp",
+                    "environment": {"MORE": "m$$x"},
+                },
+                {"command": ["sh", "-c", "echo second >> /out/log"]},
+            ],
+            pre_stop=[{"command": ["sh", "-c", "echo stop $$VERSION >> /out/log"]}],
+        )
+
+    (stage.folder / "out").chmod(0o777)
+    (stage.folder / "out" / "log").touch()
+    (stage.folder / "out" / "log").chmod(0o666)
+    stage.write({"app": hooked("one")})
+    stage.redeploy()
+    log = (stage.folder / "out" / "log").read_text().splitlines()
+    assert log == ["start one m$x 1000 /tmp", "second"]
+    stage.write({"app": hooked("two")})
+    stage.redeploy()
+    log = (stage.folder / "out" / "log").read_text().splitlines()[2:]
+    assert log == ["stop one", "start two m$x 1000 /tmp", "second"]
+    assert stage.redeploy()["changed"] is False
+    before = ids(stage)
+    up(stage)
+    assert ids(stage) == before
+
+
+@pytest.mark.usefixtures("newest")
+def test_a_hook_that_fails_after_the_start_fails_the_candidate(stage: Stage) -> None:
+    stage.write({"app": sleeper(pre_stop=[{"command": ["sh", "-c", "exit 4"]}])})
+    stage.redeploy()
+    before = stage.state()
+    hook = [{"command": ["sh", "-c", "echo no such table >&2; exit 5"]}]
+    stage.write({"app": sleeper(post_start=hook)})
+    failed = stage.refused()
+    assert failed["kind"] == "hook"
+    assert "ended with exit code 5" in failed["msg"]
+    assert any("no such table" in line for line in failed["log"])
+    assert stage.state() == before
+    # One that fails before the stop is told of.
+    stage.write({"app": sleeper(labels={"a": "b"}, pre_stop=[{"command": ["false"]}])})
+    ended = stage.run()
+    assert ended.result["changed"]
+    assert "the pre_stop hook" in str(ended.result.get("warnings"))
+
+
+def resolved(stage: Stage, service: str, name: str) -> str:
+    (one,) = stage.of(service)
+    code, said = one.exec_run(["getent", "hosts", name])
+    assert code == 0, f"{name} is not known: {said}"
+    return str(said.decode().split()[0])
+
+
+def address(stage: Stage, service: str) -> str:
+    (one,) = stage.of(service)
+    one.reload()
+    (network,) = one.attrs["NetworkSettings"]["Networks"].values()
+    return str(network["IPAddress"])
+
+
+def test_links_lead_to_the_new_container(stage: Stage) -> None:
+    def linked(version: str) -> None:
+        stage.write(
+            {
+                "db": sleeper(environment={"V": version}),
+                "web": sleeper(links=["db:database", "db"]),
+            }
+        )
+
+    linked("one")
+    stage.redeploy()
+    for name in ("database", "db"):
+        assert resolved(stage, "web", name) == address(stage, "db")
+    linked("two")
+    done = stage.redeploy()
+    assert "db" in {one["service"] for one in done["previous"]}
+    for name in ("database", "db"):
+        assert resolved(stage, "web", name) == address(stage, "db")
+    before = ids(stage)
+    assert stage.redeploy()["changed"] is False
+    up(stage)
+    assert ids(stage) == before
+    # The one that links is replaced alone.
+    stage.write(
+        {
+            "db": sleeper(environment={"V": "two"}),
+            "web": sleeper(links=["db:database", "db"], environment={"W": "1"}),
+        }
+    )
+    assert stage.redeploy()["changed"]
+    assert resolved(stage, "web", "database") == address(stage, "db")
+    assert stage.redeploy()["changed"] is False

@@ -73,7 +73,8 @@ def beside(session: Session) -> dict[str, Any]:
         if left_over and not session.params["remove_orphans"]:
             session.warn(warning(left_over))
         removed = staying.removed
-        left = (*doubling.left, *pair.doubled_routing.left)
+        left = (*doubling.left, *doubling.containers.left, *staying.containers.left)
+        left += pair.doubled_routing.left
         for text in (*removed.left, *map(str, removed.superseded), *left):
             session.warn(text)
         shown = result(

@@ -426,7 +426,7 @@ class BlueGreenChange:
         order = [*reversed(known), *(name for name in found if name not in known)]
         for name in order:
             for one in found.get(name, ()):
-                self.containers.stop_and_keep(one.id, one.grace, one.name)
+                self.containers.stop_live(one)
 
 
 def _has_failed(one: Instance) -> bool:

@@ -15,13 +15,15 @@ from ..deadline import Deadline
 from ..engine.containers import Containers as EngineContainers
 from ..engine.errors import Missing, engine_errors
 from ..engine.health import ContainerFailed, wait_well
-from ..engine.inspect import EXITED, Container
+from ..engine.inspect import CREATED, EXITED, Container
 from ..errors import DeliveryError
 from .changes import changes
 from .cli import Compose, Limit
 from .copies import copy_created
 from .engine_state import HASH, NUMBER, SERVICE, Image, Instance, Mount, instances
 from .hashing import ask_compose, with_due
+from .hooks import POST_START, PRE_STOP, run_hooks
+from .inline_files import InlineFile, put_files
 from .naming import Slot, aside, name_for
 from .project import Project
 from .service import Service, creatable, without_name
@@ -40,12 +42,46 @@ class Containers(EngineContainers):
     """Works on the containers of one project.
 
     :param wait_timeout: the seconds that containers may take until they are well.
+    :param inline: the files that new containers get before they start, by service.
+    :param left: what went wrong and is no failure, for people.
     """
 
     compose: Compose
     project: Project
     wait_timeout: float
     images: Mapping[str, Image | None] = field(default_factory=dict)
+    inline: Mapping[str, Sequence[InlineFile]] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+
+    def start(self, container: str, name: str = "", *, restart: str | None = None) -> None:
+        """Start a container; for a new one do what compose does before and after that.
+
+        :raises DeliveryError: it cannot be started, or its ``post_start`` hook failed.
+        """
+        seen = self.inspect(container, name)
+        new = seen.status == CREATED
+        if new:
+            put_files(self.client, seen, self.inline.get(seen.labels.get(SERVICE, ""), ()))
+        super().start(container, name, restart=restart)
+        if new:
+            self._run_hooks(POST_START, seen)
+
+    def stop_live(self, one: Instance) -> None:
+        """Stop a container that serves so that it stays stopped, after its ``pre_stop`` hook.
+
+        A hook that fails is told, and the container is stopped all the same.
+        """
+        if one.container.well:
+            try:
+                self._run_hooks(PRE_STOP, one.container)
+            except DeliveryError as error:
+                self.left.append(error.message)
+        self.stop_and_keep(one.id, one.grace, one.name)
+
+    def _run_hooks(self, kind: str, container: Container) -> None:
+        service = self.project.services.get(container.labels.get(SERVICE, ""))
+        hooks = service.spec.get(kind) if service else None
+        run_hooks(self.client, container, kind, hooks or (), Deadline(self.wait_timeout))
 
     def limit(self, seconds: float | None = None) -> Limit:
         """Return how long compose may take to create or start containers."""

@@ -14,7 +14,8 @@ from ..engine.errors import Missing, engine_errors
 from ..engine.options import Connection
 from .cli import Compose
 from .engine_state import Instance
-from .host_files import host_files
+from .host_files import HostFile, host_files
+from .inline_files import find_changed, read_inline
 from .project import Project
 
 if TYPE_CHECKING:
@@ -37,30 +38,33 @@ def find_outdated(
     :param forced: whether all of them are to be replaced.
     """
     found: dict[str, str] = {}
-    for name in project.services:
+    inline = {} if forced else read_inline(compose, project)
+    for name, service in project.services.items():
+        files = host_files(project.model, service.spec) if is_local(compose.connection) else []
         for one in standing.get(name, ()):
-            why = FORCED if forced else _changed_file(client, compose, project, one)
+            why = FORCED if forced else ""
+            if not why and (path := _changed_file(client, files, one)):
+                why = f"its file {path.shown(compose.folder)} changed"
+            if not why and (given := find_changed(client, one.container, inline.get(name, ()))):
+                why = f"its {given.kind} {given.source} changed"
             if why:
                 found[one.id] = why
     return found
 
 
-def _changed_file(client: DockerClient, compose: Compose, project: Project, one: Instance) -> str:
-    if not is_local(compose.connection):
-        return ""
-    files = host_files(project.model, project.services[one.service].spec)
-    files = [file for file in files if file.path.is_file()]
-    if not files:
-        return ""
+def _changed_file(
+    client: DockerClient, files: Sequence[HostFile], one: Instance
+) -> HostFile | None:
+    there = [file for file in files if file.path.is_file()]
+    if not there:
+        return None
     try:
         with engine_errors(f"inspect {one.name}"):
             pid = int(client.api.inspect_container(one.id)["State"].get("Pid") or 0)
     except Missing:
-        return ""
-    for file in files:
-        if file.changed(one.id, pid, one.container.started):
-            return f"its file {file.shown(compose.folder)} changed"
-    return ""
+        return None
+    started = one.container.started
+    return next((file for file in there if file.changed(one.id, pid, started)), None)
 
 
 def is_local(connection: Connection) -> bool:

@@ -277,9 +277,7 @@ class RedeployChange:
                 self.progress.halted.add(one.id)
             else:
                 self.progress.stop(one)
-        together(
-            partial(self.containers.stop_and_keep, one.id, one.grace, one.name) for one in ones
-        )
+        together(partial(self.containers.stop_live, one) for one in ones)
 
     def _take_names(self, service: str, ids: Iterable[str]) -> None:
         """Give new containers their names, but for those that a former one has which still runs."""

@@ -101,7 +101,8 @@ def in_place(session: Session) -> dict[str, Any]:
             staying = [one for ones in orphans.values() for one in ones]
             if staying and not session.params["remove_orphans"]:
                 session.warn(warning(staying))
-            for text in (*change.removed.left, *map(str, kept), *(routing.left if routing else ())):
+            left = (*change.removed.left, *change.containers.left, *map(str, kept))
+            for text in (*left, *(routing.left if routing else ())):
                 session.warn(text)
             shown = result(
                 session.check_mode, got, outcome, before, now, down=down, superseded=kept

@@ -21,6 +21,7 @@ from .extension import read_extensions
 from .former_images import FormerImages
 from .image_sources import ALWAYS, Policy
 from .images import ImagesChange
+from .inline_files import read_inline
 from .options import routing_of
 from .outdated import find_outdated
 from .project import Project, project_of, read_model
@@ -145,7 +146,14 @@ class Session:
     ) -> Containers:
         """Return what works on the project's containers."""
         compose = replace(self.compose, name=project.name)
-        return Containers(self.client, compose, project, self.params["wait_timeout"], images or {})
+        return Containers(
+            self.client,
+            compose,
+            project,
+            self.params["wait_timeout"],
+            images or {},
+            read_inline(self.compose, project),
+        )
 
 
 def tag_back(session: Session, getting: ImagesChange | None) -> str:

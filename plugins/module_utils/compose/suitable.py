@@ -14,13 +14,6 @@ from .cli import ComposeError
 from .project import Project
 
 KEY = re.compile(r"""(\s*)["']?([^\s"'#:]+)["']?\s*:""")
-# What compose does between creating a container and starting it, or outside of any container.
-NOT_BY_STARTING = {
-    "post_start": "its hook would not be run",
-    "pre_stop": "its hook would not be run",
-    "provider": "it is no container",
-    "links": "they would name the container that is replaced",
-}
 
 
 class Unsuitable(ComposeError):
@@ -35,22 +28,11 @@ def check_startable(project: Project) -> None:
     :raises Unsuitable: a service needs more.
     """
     for service in project.services.values():
-        for key, why in NOT_BY_STARTING.items():
-            if service.spec.get(key):
-                raise Unsuitable(
-                    f"service {service.name} has {key}, which only strategy blue_green can do: "
-                    f"{why}"
-                )
-        for kind in ("secrets", "configs"):
-            for entry in service.spec.get(kind) or ():
-                source = entry["source"]
-                definition = (project.model.get(kind) or {}).get(source) or {}
-                if "environment" in definition or "content" in definition:
-                    raise Unsuitable(
-                        f"service {service.name} uses {source} of {kind}, which is no file; only "
-                        "strategy blue_green can do that",
-                        next_step=f"Keep {source} in a file, and name it in {kind}.",
-                    )
+        if service.spec.get("provider"):
+            raise Unsuitable(
+                f"service {service.name} has a provider, so it is no container; only strategy "
+                "blue_green can do that"
+            )
 
 
 def check_repeatable(project: Project, folder: Path, strategies: Mapping[str, str]) -> None:
