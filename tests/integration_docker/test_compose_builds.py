@@ -88,6 +88,7 @@ def test_only_what_a_build_changes_is_replaced(
     assert foreseen["changed"] is False
     assert foreseen["would_build"] == [f"{stage.name}-app"]
     assert "would build" in foreseen["diff"]["after"]
+    assert f"would build {stage.name}-app" in str(foreseen["warnings"])
     assert ids(stage) == before
     done = stage.redeploy()
     assert done["changed"]

@@ -47,6 +47,7 @@ def beside(session: Session) -> dict[str, Any]:
     getting = session.getting(base)
     session.hows(base, given, getting.standing())
     got = run(getting, check_mode=session.check_mode)
+    session.warn_of_builds(got.before)
     with undoing(partial(tag_back, session, getting)):
         images = got.after.standing
         hows = session.hows(base, given, images)

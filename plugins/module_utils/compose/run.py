@@ -75,6 +75,7 @@ def in_place(session: Session) -> dict[str, Any]:
     # Once before anything is built or pulled, as far as it is known then.
     session.hows(project, given, getting.standing())
     got = run(getting, check_mode=session.check_mode)
+    session.warn_of_builds(got.before)
     with Watch(session.client, project.name) as watch:
         with undoing(partial(tag_back, session, getting)):
             standing = instances(session.client, project.name)

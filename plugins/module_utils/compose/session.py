@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..engine.options import Connection
-from ..errors import DeliveryError
+from ..errors import DeliveryError, enumerate_words
 from ..signals import ignore_signals
 from .cli import Compose
 from .containers import Containers
@@ -20,7 +20,7 @@ from .engine_state import Image, Instance
 from .extension import read_extensions
 from .former_images import FormerImages
 from .image_sources import ALWAYS, Policy
-from .images import ImagesChange
+from .images import Images, ImagesChange
 from .inline_files import read_inline
 from .options import routing_of
 from .outdated import find_outdated
@@ -128,6 +128,12 @@ class Session:
         compose = replace(self.compose, name=project.name)
         told = (self.client, compose, project, self.policy)
         return FormerImages(self.release, *told) if self.release else ImagesChange(*told)
+
+    def warn_of_builds(self, images: Images) -> None:
+        """Say in check mode what it cannot know; Ansible shows no diff of what did not change."""
+        if self.check_mode and images.built:
+            names = enumerate_words(images.built)
+            self.warn(f"would build {names}; only that tells whether containers are replaced")
 
     def outdated(
         self,
