@@ -65,6 +65,11 @@ notes:
   - A container takes over the anonymous volumes of the one that it replaces in turn, as with
     compose itself; those of O(static_services) are filled anew from their image, and one that runs
     beside the one that it follows begins with its own.
+  - C(post_start) hooks are run in new containers. One that fails is a failure of the candidate.
+    C(pre_stop) hooks are run in healthy containers before they are stopped. One that fails is a
+    warning, and the container is stopped.
+  - Inline C(configs) and C(secrets) are copied into new containers. If a value changes, the service
+    is replaced, which compose itself does not do.
 options:
   project_src:
     description:

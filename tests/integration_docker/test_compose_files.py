@@ -16,7 +16,10 @@ import pytest
 from docker import DockerClient
 
 from tests.support.compose import Stage, relayed
-from tests.support.engine import BASE_IMAGE, remove_all
+from tests.support.engine import BASE_IMAGE, one_at_a_time, remove_all
+
+ROOT = Path(__file__).resolve().parents[2]
+NEWEST = ROOT / ".build" / "compose-newest"
 
 SLEEP = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
 
@@ -199,6 +202,14 @@ def test_a_bad_file_is_found_out_and_the_former_container_serves_again(stage: St
     assert text(stage, "app", "/etc/app.conf") == "good again"
 
 
+@pytest.fixture
+def newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest compose that packages give: hooks need 2.30."""
+    with one_at_a_time("compose-newest"):
+        subprocess.run([ROOT / "tools" / "engine", "newest"], check=True)
+    monkeypatch.setenv("DOCKER_CONFIG", str(NEWEST))
+
+
 def stat(stage: Stage, service: str, *paths: str) -> list[str]:
     (one,) = stage.of(service)
     code, said = one.exec_run(["stat", "-c", "%n %a %u %g %s", *paths])
@@ -303,3 +314,111 @@ def test_a_file_that_the_container_changed_itself_is_left_to_it(stage: Stage) ->
     time.sleep(3)
     assert one.exec_run(["sh", "-c", "echo more >> /plain"]).exit_code == 0
     assert stage.redeploy(environment={"TOKEN": "x"})["changed"] is False
+
+
+@pytest.mark.usefixtures("newest")
+def test_hooks_are_run_as_compose_runs_them(stage: Stage) -> None:
+    (stage.folder / "out").mkdir()
+
+    def hooked(version: str) -> dict[str, Any]:
+        return sleeper(
+            environment={"VERSION": version},
+            volumes=["./out:/out"],
+            post_start=[
+                {
+                    "command": [
+                        "sh",
+                        "-c",
+                        "echo start $$VERSION $$MORE $$(id -u) $$PWD >> /out/log",
+                    ],
+                    "user": "1000:0",
+                    "working_dir": "/tmp",
+                    "environment": {"MORE": "m$$x"},
+                },
+                {"command": ["sh", "-c", "echo second >> /out/log"]},
+            ],
+            pre_stop=[{"command": ["sh", "-c", "echo stop $$VERSION >> /out/log"]}],
+        )
+
+    (stage.folder / "out").chmod(0o777)
+    (stage.folder / "out" / "log").touch()
+    (stage.folder / "out" / "log").chmod(0o666)
+    stage.write({"app": hooked("one")})
+    stage.redeploy()
+    log = (stage.folder / "out" / "log").read_text().splitlines()
+    assert log == ["start one m$x 1000 /tmp", "second"]
+    stage.write({"app": hooked("two")})
+    stage.redeploy()
+    log = (stage.folder / "out" / "log").read_text().splitlines()[2:]
+    assert log == ["stop one", "start two m$x 1000 /tmp", "second"]
+    assert stage.redeploy()["changed"] is False
+    before = ids(stage)
+    up(stage)
+    assert ids(stage) == before
+
+
+@pytest.mark.usefixtures("newest")
+def test_a_hook_that_fails_after_the_start_fails_the_candidate(stage: Stage) -> None:
+    stage.write({"app": sleeper(pre_stop=[{"command": ["sh", "-c", "exit 4"]}])})
+    stage.redeploy()
+    before = stage.state()
+    hook = [{"command": ["sh", "-c", "echo no such table >&2; exit 5"]}]
+    stage.write({"app": sleeper(post_start=hook)})
+    failed = stage.refused()
+    assert failed["kind"] == "hook"
+    assert "ended with exit code 5" in failed["msg"]
+    assert any("no such table" in line for line in failed["log"])
+    assert stage.state() == before
+    # One that fails before the stop is told of.
+    stage.write({"app": sleeper(labels={"a": "b"}, pre_stop=[{"command": ["false"]}])})
+    ended = stage.run()
+    assert ended.result["changed"]
+    assert "the pre_stop hook" in str(ended.result.get("warnings"))
+
+
+def resolved(stage: Stage, service: str, name: str) -> str:
+    (one,) = stage.of(service)
+    code, said = one.exec_run(["getent", "hosts", name])
+    assert code == 0, f"{name} is not known: {said}"
+    return str(said.decode().split()[0])
+
+
+def address(stage: Stage, service: str) -> str:
+    (one,) = stage.of(service)
+    one.reload()
+    (network,) = one.attrs["NetworkSettings"]["Networks"].values()
+    return str(network["IPAddress"])
+
+
+def test_links_lead_to_the_new_container(stage: Stage) -> None:
+    def linked(version: str) -> None:
+        stage.write(
+            {
+                "db": sleeper(environment={"V": version}),
+                "web": sleeper(links=["db:database", "db"]),
+            }
+        )
+
+    linked("one")
+    stage.redeploy()
+    for name in ("database", "db"):
+        assert resolved(stage, "web", name) == address(stage, "db")
+    linked("two")
+    done = stage.redeploy()
+    assert "db" in {one["service"] for one in done["previous"]}
+    for name in ("database", "db"):
+        assert resolved(stage, "web", name) == address(stage, "db")
+    before = ids(stage)
+    assert stage.redeploy()["changed"] is False
+    up(stage)
+    assert ids(stage) == before
+    # The one that links is replaced alone.
+    stage.write(
+        {
+            "db": sleeper(environment={"V": "two"}),
+            "web": sleeper(links=["db:database", "db"], environment={"W": "1"}),
+        }
+    )
+    assert stage.redeploy()["changed"]
+    assert resolved(stage, "web", "database") == address(stage, "db")
+    assert stage.redeploy()["changed"] is False

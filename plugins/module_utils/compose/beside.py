@@ -75,7 +75,7 @@ def beside(session: Session) -> dict[str, Any]:
             session.warn(warning(left_over))
         removed = staying.removed
         left = (*doubling.left, *doubling.containers.left, *staying.containers.left)
-        left += pair.doubled_routing.left
+        left += tuple(pair.doubled_routing.left)
         for text in (*removed.left, *map(str, removed.superseded), *left):
             session.warn(text)
         shown = result(

@@ -12,7 +12,6 @@ started again. Their values are shown nowhere.
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from ..engine.inspect import SECOND, Container, parse_time
 from ..redaction import KNOWN
 from .cli import READ_SECONDS, Compose, ComposeError, Limit
 from .host_files import KINDS, target_of
+from .model import parse_model
 from .project import Project
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ def read_inline(compose: Compose, project: Project) -> dict[str, tuple[InlineFil
     for name, kind, entry, definition in entries:
         value = _value(kind, entry["source"], definition, values)
         if value is not None:
+            if kind == "secrets" and value not in {project.name, *project.services}:
+                KNOWN.learn([value])
             found[name] = (*found.get(name, ()), _file(kind, entry, value))
     return found
 
@@ -89,8 +91,6 @@ def _value(
         return None
     else:
         value = str(definition["content"]).replace("$$", "$")
-    if kind == "secrets":
-        KNOWN.learn([value])
     return value
 
 
@@ -117,7 +117,7 @@ def _ask_values(compose: Compose, variables: Iterable[str]) -> dict[str, str | N
     limit = Limit(READ_SECONDS, "Check the env files.")
     doing = "read the variables of configs and secrets"
     text = compose.run(model, "config", "--format", "json", doing=doing, limit=limit)
-    found = json.loads(text)["services"]["asked"].get("environment") or {}
+    found = parse_model(text)["services"]["asked"].get("environment") or {}
     return {
         name: None if value is None else str(value).replace("$$", "$")
         for name, value in found.items()

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from ..engine.errors import Missing, engine_errors
-from ..engine.options import Connection
 from .cli import Compose
 from .engine_state import Instance
 from .host_files import HostFile, host_files
@@ -40,7 +38,7 @@ def find_outdated(
     found: dict[str, str] = {}
     inline = {} if forced else read_inline(compose, project)
     for name, service in project.services.items():
-        files = host_files(project.model, service.spec) if is_local(compose.connection) else []
+        files = host_files(project.model, service.spec) if compose.connection.local else []
         for one in standing.get(name, ()):
             why = FORCED if forced else ""
             if not why and (path := _changed_file(client, files, one)):
@@ -65,8 +63,3 @@ def _changed_file(
         return None
     started = one.container.started
     return next((file for file in there if file.changed(one.id, pid, started)), None)
-
-
-def is_local(connection: Connection) -> bool:
-    """Tell whether the engine's files are those that are seen here."""
-    return urlsplit(connection.host).scheme == "unix"

@@ -24,8 +24,6 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.host_fi
     find_mounted,
     host_files,
 )
-from ansible_collections.immutable.delivery.plugins.module_utils.compose.outdated import is_local
-from ansible_collections.immutable.delivery.plugins.module_utils.engine.options import Connection
 
 from .world import instance, service, wanted
 
@@ -133,14 +131,6 @@ def test_folders_and_what_is_missing_are_not_compared(tmp_path: Path) -> None:
 def test_another_process_of_that_number_is_not_taken_for_the_container() -> None:
     assert find_mounted("0" * 64, os.getpid(), "/proc") is None
     assert find_mounted("0" * 64, 0, "/proc") is None
-
-
-@pytest.mark.parametrize(
-    ("host", "local"),
-    [("unix:///var/run/docker.sock", True), ("tcp://127.0.0.1:2375", False)],
-)
-def test_only_an_engine_by_its_socket_has_the_files_of_this_host(host: str, local: bool) -> None:
-    assert is_local(Connection(host)) is local
 
 
 def test_what_is_outdated_is_replaced_for_its_own_reason() -> None:
