@@ -17,6 +17,7 @@ from ..engine.inspect import EXITED
 from .claims import Holder
 from .engine_state import Instance
 from .hashing import references
+from .naming import slots
 from .project import Project
 from .service import Service
 from .strategies import RECREATE, ROLLING, How
@@ -95,6 +96,19 @@ class Decision:
     def proved(self) -> bool:
         """Whether those that are kept have been watched: no former ones are left beside them."""
         return all(why in {SURPLUS, ORPHANED} for _one, why in self.olds)
+
+    @property
+    def first(self) -> str:
+        """The id of the container that others refer to; empty if that is a new one.
+
+        Compose takes the first by name, of those that there will be.
+        """
+        new = slots(self.keep, [one for one, _why in self.olds], self.news)
+        numbers = [str(slot.number) for slot in new]
+        kept = min(self.keep, key=lambda one: str(one.number), default=None)
+        if kept is None or any(number < str(kept.number) for number in numbers):
+            return ""
+        return kept.id
 
     @property
     def running(self) -> tuple[Instance, ...]:
@@ -185,7 +199,7 @@ def shortcoming(
     if one.id in wanted.outdated:
         return wanted.outdated[one.id]
     for name, container_id in refers.items():
-        if container_id not in {kept.id for kept in decisions[name].keep}:
+        if container_id != decisions[name].first:
             return f"it uses {name}, which is replaced"
     for name, how in service.depends_on.items():
         if how.get("restart") and name not in refers and _follows(one, decisions[name]):

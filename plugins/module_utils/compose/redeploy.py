@@ -159,14 +159,14 @@ class RedeployChange:
             return "The new containers were removed"
 
         on_undo(undo)
-        references = {name: d.keep[0].id for name, d in self.decisions.items() if d.keep}
+        references = {name: d.first for name, d in self.decisions.items() if d.first}
         for wave in detail["waves"]:
             places = {name: self._slots(name, count) for name, count in wave.items()}
             for name, ones in self.containers.create(places, references).items():
                 ids = [one.id for one in ones]
                 self.progress.made[name] = ids
                 self.progress.names.update({one.id: one.name for one in ones})
-                references.setdefault(name, ids[0])
+                references.setdefault(name, min(ones, key=lambda one: one.name).id)
                 for container_id in ids:
                     self.progress.own[container_id] = self.containers.inspect(container_id).restart
                     self.containers.set_restart(container_id, NO_RESTART, name)

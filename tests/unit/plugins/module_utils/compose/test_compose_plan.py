@@ -113,6 +113,28 @@ def test_a_reference_to_a_container_that_is_gone_is_mended() -> None:
     assert not decisions["static"].changed
 
 
+@pytest.mark.parametrize(
+    ("refers", "outdated", "replaced"),
+    [
+        ("data-1", None, False),
+        ("data-1", 2, False),
+        # Compose would take the first one.
+        ("data-2", None, True),
+        ("data-2", 1, True),
+        ("data-1", 1, True),
+    ],
+)
+def test_who_refers_to_a_scaled_service_has_its_first_container(
+    refers: str, outdated: int | None, replaced: bool
+) -> None:
+    data, api = service("data", scale=2), service("api", volumes_from=["data"])
+    datas = [instance(data, n, hash_="old" if n == outdated else "") for n in (1, 2)]
+    state = State({"data": datas, "api": [instance(api, refers={"data": refers})]})
+    decisions = decide(wanted(data, api), state)
+    assert bool(decisions["api"].news) is replaced
+    assert decisions["data"].first == ("" if outdated == 1 else "data-1")
+
+
 def test_a_dependency_with_restart_takes_its_dependants_along() -> None:
     for restart, names in ((True, {"web", "db"}), (False, {"db"})):
         web = service("web", depends_on={"db": {"restart": restart}})

@@ -181,7 +181,7 @@ class World:
     def _create(self, wave: Mapping[str, int]) -> None:
         kept = decide(self.want, self.start)
         refers = {name: made[0] for name, made in self.made.items()}
-        refers.update({name: one.keep[0].id for name, one in kept.items() if one.keep})
+        refers.update({name: one.first for name, one in kept.items() if one.first})
         for name, count in wave.items():
             one = self.want.project.services[name]
             assert all(needed in refers for needed in one.references), (name, refers)
