@@ -514,7 +514,7 @@ would_build:
 superseded_volumes:
   description:
     - The anonymous volumes of replaced containers that no container uses any more. They are kept;
-      C(docker volume rm) removes them. Not with O(strategy=blue_green).
+      C(docker volume rm) removes them.
   returned: success
   type: list
   elements: dict
