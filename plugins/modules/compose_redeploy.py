@@ -28,9 +28,9 @@ description:
   - After a run that was killed, the next one brings the project to what is wanted, and watches what
     the killed one had not watched to its end.
   - What is wanted is read by C(docker compose config), what stands from the engine. A later
-    C(docker compose up) finds nothing to do, and this module finds nothing to do after one. Services
-    with C(label_file) or C(use_api_socket) are replaced once by each, since C(docker compose config)
-    reports another hash for them than C(docker compose up) gives.
+    C(docker compose up) finds nothing to do, and this module finds nothing to do after one.
+  - Services with C(label_file) or C(use_api_socket) are replaced once by each of both, since
+    C(docker compose config) tells another hash for them than C(docker compose up) gives.
   - A new container takes the name and number of the one that it replaces, as soon as that one has
     stopped. While both are there, one of them has an id at the end of its name.
   - Anonymous volumes that no container uses any more are kept, and named in
