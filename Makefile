@@ -68,7 +68,7 @@ test: ## all there is to check: lint, and the tests of apps, modules and whole d
 test-fast: lint setup-servers ## the same without what needs a Docker engine
 	@$(PYTEST) $(SIDE_BY_SIDE) $(QUICK)
 
-matrix: setup-test setup-servers setup-engine ## crash and kill deploys at every moment; writes benchmarks/RESULTS.md
+matrix: setup-test setup-servers setup-engine ## crash and kill deploys at every moment, and run all compose projects of the corpus; writes benchmarks/RESULTS.md
 	@PYTHONPATH=.build/collections:. .venv-test/bin/python -m tests.matrix.run
 
 molecule: setup-engine ## the scenarios on machines, each from a fresh one to a removed one

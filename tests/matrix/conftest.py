@@ -5,18 +5,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import pytest
 
 from tests.matrix.bench import Bench, open_bench
-
-
-def matrix_seed() -> str:
-    """What chooses the sample: the variable MATRIX_SEED, or the day, so that a rerun repeats it."""
-    return os.environ.get("MATRIX_SEED") or f"{datetime.now(UTC):%Y-%m-%d}"
+from tests.support.seed import matrix_seed
 
 
 def pytest_report_header() -> str:

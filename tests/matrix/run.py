@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs the matrices, prints what each cell came to, and writes the tables of whole runs.
 
-    PYTHONPATH=.build/collections:. python -m tests.matrix.run [crash | kill] [WORD ...]
+    PYTHONPATH=.build/collections:. python -m tests.matrix.run [crash | kill | corpus] [WORD ...]
 
-With words, only cells whose names contain all of them are run, and no table is written.
+With words, only cells whose names contain all of them are run, and no table is written; of the
+corpus of compose projects those whose names contain one of them.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from tests.matrix.bench import Bench, Row, open_bench
 from tests.matrix.cells import crashes
 from tests.matrix.kills import KILL_FLOWS
 from tests.matrix.table import crash_grid, kill_grid, told
+from tests.support.corpus_run import run_corpus
 
-CRASH, KILL = "crash", "kill"
-MATRICES = (CRASH, KILL)
+CRASH, KILL, CORPUS = "crash", "kill", "corpus"
+MATRICES = (CRASH, KILL, CORPUS)
 # They wait for containers most of the time.
 CELLS_A_PROCESSOR = 3
 
@@ -32,11 +34,16 @@ def main() -> int:
     """Return 1 if a cell is not as it must be."""
     # Routers and containers are ended on the way out, also if the run is ended.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
-    parser = argparse.ArgumentParser(description="Run the crash matrix and the kill matrix.")
-    parser.add_argument("words", nargs="*", metavar="crash | kill | WORD")
+    parser = argparse.ArgumentParser(description="Run the matrices and the corpus.")
+    parser.add_argument("words", nargs="*", metavar="crash | kill | corpus | WORD")
     words = parser.parse_args().words
-    chosen = [words.pop(0)] if words and words[0] in MATRICES else MATRICES
+    chosen = [words.pop(0)] if words and words[0] in MATRICES else list(MATRICES)
     bad = 0
+    if CORPUS in chosen:
+        chosen.remove(CORPUS)
+        bad += run_corpus(words)
+    if not chosen:
+        return 1 if bad else 0
     with open_bench(CELLS_A_PROCESSOR * (os.cpu_count() or 1)) as bench:
         for matrix in chosen:
             rows = run(bench, matrix, words)

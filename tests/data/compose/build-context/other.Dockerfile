@@ -1,0 +1,2 @@
+FROM immutable-test/idle
+COPY content /content

@@ -1,0 +1,36 @@
+# Copyright: (c) 2026, immutable.delivery contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A sample of the corpus of compose projects; `make matrix` runs the whole of it.
+
+To use another version of compose, name a folder whose ``cli-plugins`` has it by DOCKER_CONFIG.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from docker import DockerClient
+
+from tests.support.corpus import read_corpus
+from tests.support.corpus_known import KNOWN_FAILURES
+from tests.support.corpus_run import run_projects, runnable
+from tests.support.seed import matrix_seed
+
+SAMPLE = 12
+# One for each feature of the specification, at least.
+LEAST = 60
+
+
+def test_a_sample_behaves_as_with_compose_itself(engine: DockerClient, prefix: str) -> None:
+    seed = matrix_seed()
+    chosen = Random(seed).sample(runnable(engine), SAMPLE)
+    found = [verdict.text() for verdict in run_projects(engine, chosen, prefix)]
+    bad = [text for text in found if text]
+    assert not bad, "\n".join([f"MATRIX_SEED={seed}", *bad])
+
+
+def test_known_failures_are_of_projects_that_exist() -> None:
+    names = {project.name for project in read_corpus()}
+    assert len(names) >= LEAST
+    assert set(KNOWN_FAILURES) <= names
