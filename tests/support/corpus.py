@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The corpus: one compose project for each feature of the compose specification.
 
-A project is a file ``tests/data/compose/NAME.yaml``, or a folder of that name with ``compose.yaml``
+A project is a file ``tests/data/compose/NAME.yaml``, or a folder of that name with a compose file
 in it. Its first comment says what it shows. Lines of that comment may give settings, as YAML:
 
 ``# replaces: [web]``
@@ -26,6 +26,8 @@ in it. Its first comment says what it shows. Lines of that comment may give sett
     Options of the module; those that compose has too are given to it as well.
 ``# outside: {networks: [NAME], volumes: [NAME]}``
     What has to be there before, named ``PROJECT-NAME``; containers likewise.
+``# ssh key: ./key``
+    A key to make, of which no copy is in the repository.
 
 Every project may use the variables ``REVISION``, ``GROWING`` (a number), ``LEFT`` and ``RIGHT``
 (ports), which change; and what is its own alone: ``ADDRESS``, a loopback address, ``SUBNET``, the
@@ -60,6 +62,7 @@ SETTINGS = (
     "flags",
     "options",
     "outside",
+    "ssh key",
 )
 TOKEN = b"@REVISION@"
 
@@ -127,7 +130,8 @@ def read_corpus() -> list[CorpusProject]:
 
 
 def _read(place: Path) -> CorpusProject:
-    file = place / "compose.yaml" if place.is_dir() else place
+    names = ("compose.yaml", "docker-compose.yml")
+    file = next(path for path in (place, *(place / name for name in names)) if path.is_file())
     shows, settings = [], {}
     for line in file.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):

@@ -316,6 +316,9 @@ class Walk:
             self.faults += [f"{stage}: {one}" for one in differences(theirs[name], own[name], name)]
 
     def _make_outside(self) -> None:
+        if key := self.project.settings.get("ssh key"):
+            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key]
+            subprocess.run(command, cwd=self.folder, check=True)
         outside = self.project.settings.get("outside", {})
         for name in outside.get("networks", ()):
             self.engine.networks.create(f"{self.name}-{name}")
