@@ -12,9 +12,10 @@ from random import Random
 
 from docker import DockerClient
 
+from tests.support.container_diff import differences
 from tests.support.corpus import read_corpus
 from tests.support.corpus_known import KNOWN_FAILURES
-from tests.support.corpus_run import run_projects, runnable
+from tests.support.corpus_run import Verdict, run_projects, runnable
 from tests.support.seed import matrix_seed
 
 SAMPLE = 12
@@ -34,3 +35,18 @@ def test_known_failures_are_of_projects_that_exist() -> None:
     names = {project.name for project in read_corpus()}
     assert len(names) >= LEAST
     assert set(KNOWN_FAILURES) <= names
+
+
+def test_a_project_that_works_is_no_known_failure() -> None:
+    (project,) = (one for one in read_corpus() if one.name == "environment")
+    works, fails = Verdict(project, [], 1.0), Verdict(project, ["first run: it failed"], 1.0)
+    known = {"environment": "a reason"}
+    assert "remove it" in works.text(known)
+    assert (fails.text(known), works.text({})) == ("", "")
+    assert "first run: it failed" in fails.text({})
+
+
+def test_what_differs_between_containers_is_told() -> None:
+    compose = {"web": {"Env": ["A=1"], "Mounts": [{"Target": "/a"}], "Empty": None}}
+    ours = {"web": {"Env": ["A=2"], "Mounts": [{"Target": "/a", "Options": {}}], "Empty": []}}
+    assert list(differences(compose, ours)) == ["web Env 0: compose has 'A=1', this has 'A=2'"]

@@ -90,9 +90,7 @@ class CorpusProject:
 
     def can_run(self, compose: tuple[int, ...], engine: tuple[int, ...]) -> bool:
         """Tell whether these versions know all that it has."""
-        needs = (
-            version_of(str(self.settings.get(name, "0"))) for name in ("needs", "needs engine")
-        )
+        needs = (version_of(self.settings.get(name, "0")) for name in ("needs", "needs engine"))
         return all(need <= given for need, given in zip(needs, (compose, engine), strict=True))
 
     @property
@@ -138,7 +136,9 @@ def _read(place: Path) -> CorpusProject:
             break
         found = SETTING.match(line)
         if found and found[1] in SETTINGS:
-            settings[found[1]] = yaml.safe_load(found[2])
+            # A version is no number: 2.30 is not 2.3.
+            version = found[1].startswith("needs")
+            settings[found[1]] = found[2] if version else yaml.safe_load(found[2])
         else:
             shows.append(line.removeprefix("#").strip())
     assert shows, f"{file} does not begin with a comment that says what it shows"
