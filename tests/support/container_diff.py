@@ -21,7 +21,6 @@ SHARED_LABELS = tuple(
         "depends_on",
         "oneoff",
         "project",
-        "project.config_files",
         "project.environment_file",
         "project.working_dir",
         "service",
