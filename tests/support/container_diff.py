@@ -129,7 +129,7 @@ def _container(one: Mapping[str, Any]) -> dict[str, Any]:
         "Networks": {
             name: {
                 "IPAMConfig": network["IPAMConfig"],
-                "Links": network["Links"] or [],
+                "Links": list(set(network["Links"] or ())),
                 "Aliases": list(set(network["Aliases"] or ())),
                 "DriverOpts": network["DriverOpts"],
             }

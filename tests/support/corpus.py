@@ -8,8 +8,8 @@ in it. Its first comment says what it shows. Lines of that comment may give sett
 
 ``# replaces: [web]``
     The services that get new containers if ``REVISION`` changes; ``[]`` if none does.
-``# compose leaves: [web]``
-    The services that ``docker compose up`` leaves alone by mistake if ``REVISION`` changes.
+``# compose loses data: true``
+    Containers that compose replaces lack something that they had.
 ``# jobs: [migrate]``
     The services that end by themselves.
 ``# needs: 2.30``
@@ -53,7 +53,7 @@ IMAGE = "immutable-test/idle:latest"
 SETTING = re.compile(r"^# ([a-z ]+): (.+)$")
 SETTINGS = (
     "replaces",
-    "compose leaves",
+    "compose loses data",
     "jobs",
     "needs",
     "needs engine",
@@ -79,10 +79,6 @@ class CorpusProject:
     @property
     def replaces(self) -> set[str]:
         return set(self.settings["replaces"])
-
-    @property
-    def left_by_compose(self) -> set[str]:
-        return set(self.settings.get("compose leaves", ()))
 
     @property
     def jobs(self) -> set[str]:

@@ -147,16 +147,19 @@ class Walk:
 
         self.use(THIRD)
         theirs = self.up("compose's change", *self.project.settings.get("flags", ()))
-        self.same("one change", theirs, changed, (THIRD, SECOND))
+        # Not every version sees each change, and none that of a file.
+        left = self.project.replaces - theirs.changed_since(changed, started=False)
+        if not left and not self.project.settings.get("compose loses data"):
+            self.same("one change", theirs, changed, (THIRD, SECOND))
         result = self.redeploy("run after compose's change")
-        if self.project.left_by_compose:
-            replaced = self.see().changed_since(theirs, started=False)
-            self.expect(
-                replaced == self.project.left_by_compose,
-                f"run after compose's change: it replaced {sorted(replaced)}",
-            )
-        else:
+        if not left:
             self.unchanged("run after compose's change", result, theirs)
+            return
+        replaced = self.see().changed_since(theirs, started=False)
+        self.expect(
+            replaced == left,
+            f"run after compose's change: it replaced {sorted(replaced)}, not {sorted(left)}",
+        )
 
     def _refused(self) -> None:
         self.use(FIRST)

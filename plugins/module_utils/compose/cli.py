@@ -29,6 +29,7 @@ STRAY_COMPOSE = ("COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_REMOVE_ORPHANS
 AWAY = ("Cannot connect to the Docker daemon", "error during connect", "connection refused")
 AWAY_STEP = "Make sure that the engine runs and lets this user in, then run this again."
 END_SECONDS = 5.0
+ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 WARNING = re.compile(r'level=warning msg=("(?:[^"\\]|\\.)*")')
 # Compose files may include others from afar.
 READ_SECONDS = 120.0
@@ -93,9 +94,7 @@ class Compose:
         :raises ComposeError: it refused.
         :raises EngineAway: the engine gave it no answer.
         """
-        # YAML does not know the pairs by which JSON escapes an emoji.
-        text = json.dumps(model, ensure_ascii=False)
-        return self._run(["--file", "-", *arguments], text, doing, limit)[0]
+        return self._run(["--file", "-", *arguments], as_yaml(model), doing, limit)[0]
 
     def _own_files(self) -> list[str]:
         return [part for name in self.files for part in ("--file", str(self.folder / name))]
@@ -176,6 +175,16 @@ def warnings_in(said: str) -> tuple[str, ...]:
             with suppress(ValueError):
                 found[redact(json.loads(match[1]))] = True
     return tuple(found)
+
+
+def as_yaml(model: Mapping[str, Any]) -> str:
+    """Return JSON that is YAML as well.
+
+    YAML does not know the pairs by which JSON escapes an emoji, forbids some characters, and takes
+    others for the end of a line.
+    """
+    text = json.dumps(model, ensure_ascii=False)
+    return ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 @contextmanager

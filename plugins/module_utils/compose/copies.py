@@ -60,15 +60,24 @@ def copy_created(
         "Labels": {**(seen["Config"].get("Labels") or {}), **labels},
         "HostConfig": _host_config(seen["HostConfig"], volumes),
     }
-    networks = {
-        network: _endpoint(values, seen["Id"], former, final_name)
+    joined = {
+        network: values
         for network, values in (seen["NetworkSettings"].get("Networks") or {}).items()
         if network not in WITHOUT_ENDPOINT
     }
+    networks = {
+        network: _endpoint(values, seen["Id"], former, final_name)
+        for network, values in joined.items()
+    }
+    # Compose names an external network by its id.
     first = seen["HostConfig"].get("NetworkMode") or ""
     at_once = dict(networks)
     if version_lt(client.api.api_version, SEVERAL_NETWORKS):
-        at_once = {name: values for name, values in networks.items() if name == first}
+        at_once = {
+            network: networks[network]
+            for network, values in joined.items()
+            if first in (network, values.get("NetworkID"))
+        }
     if at_once:
         config["NetworkingConfig"] = {"EndpointsConfig": at_once}
     with engine_errors(f"create the container {final_name}"):
