@@ -31,7 +31,7 @@ LEAST = 60
 def test_a_sample_behaves_as_with_compose_itself(engine: DockerClient, prefix: str) -> None:
     seed = matrix_seed()
     chosen = Random(seed).sample(runnable(engine), SAMPLE)
-    found = [verdict.text() for verdict in run_projects(engine, chosen, prefix)]
+    found = [verdict.text() for verdict in run_projects(chosen, prefix)]
     bad = [text for text in found if text]
     assert not bad, "\n".join([f"MATRIX_SEED={seed}", *bad])
 

@@ -9,15 +9,16 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 from docker import DockerClient
 
 from tests.support.corpus import CorpusProject, idle_image, read_corpus, version_of
 from tests.support.corpus_known import KNOWN_FAILURES
-from tests.support.corpus_walk import Walk, compose_version, parameters
+from tests.support.corpus_walk import Walk, compose_version
 from tests.support.engine import connect, new_prefix, remove_all
 
 # They wait for the engine most of the time.
@@ -48,32 +49,35 @@ def runnable(engine: DockerClient) -> list[CorpusProject]:
     return [project for project in read_corpus() if project.can_run(*versions)]
 
 
-def run_projects(
-    engine: DockerClient, projects: Sequence[CorpusProject], prefix: str
-) -> Iterator[Verdict]:
-    """Run the projects, a few at a time; what they leave on the engine is removed."""
+def run_projects(projects: Sequence[CorpusProject], prefix: str) -> Iterator[Verdict]:
+    """Run the projects, a few at a time; what they leave on the engine is removed.
+
+    :param prefix: what their names begin with; none may begin with another, since what is to be
+        removed is known by how its name begins.
+    """
     idle_image()
-    parameters({"project_src": "/"})  # it patches a class; threads must find that done
-
-    def walk(number: int, project: CorpusProject) -> Verdict:
-        began = time.monotonic()
-        # No name may begin with another: what is removed is known by how its name begins.
-        name = f"{prefix}-{number:03}"
-        with tempfile.TemporaryDirectory() as folder:
-            taken = Walk(engine, project, name, Path(folder) / "project", number)
-            try:
-                faults = taken.run()
-            except Exception:
-                where = traceback.format_exc()[-2000:]
-                faults = [*taken.faults, f"it could not be run: {where}"]
-                remove_all(engine, name)
-        return Verdict(project, faults, time.monotonic() - began)
-
-    pool = ThreadPoolExecutor(AT_ONCE)
+    # Not threads: the module changes the environment for a moment. It handles signals, too.
+    pool = ProcessPoolExecutor(AT_ONCE, get_context("fork"))
+    names = [f"{prefix}-{number:03}" for number in range(len(projects))]
     try:
-        yield from pool.map(walk, range(len(projects)), projects)
+        yield from pool.map(_walk, names, projects, range(len(projects)))
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _walk(name: str, project: CorpusProject, number: int) -> Verdict:
+    began = time.monotonic()
+    engine = connect()
+    with tempfile.TemporaryDirectory() as folder:
+        walk = Walk(engine, project, name, Path(folder) / "project", number)
+        try:
+            faults = walk.run()
+        except Exception:
+            where = traceback.format_exc()[-2000:]
+            faults = [*walk.faults, f"it could not be run: {where}"]
+            remove_all(engine, name)
+    engine.close()
+    return Verdict(project, faults, time.monotonic() - began)
 
 
 def run_corpus(words: Sequence[str] = ()) -> int:
@@ -90,7 +94,7 @@ def run_corpus(words: Sequence[str] = ()) -> int:
             for project in runnable(engine)
             if not words or any(word in project.name for word in words)
         ]
-        for verdict in run_projects(engine, projects, prefix):
+        for verdict in run_projects(projects, prefix):
             text = verdict.text(known)
             bad += bool(text)
             print(text or f"{verdict.project.name}: ok ({verdict.seconds:.1f} s)", flush=True)

@@ -60,24 +60,15 @@ def copy_created(
         "Labels": {**(seen["Config"].get("Labels") or {}), **labels},
         "HostConfig": _host_config(seen["HostConfig"], volumes),
     }
-    joined = {
-        network: values
+    networks = {
+        network: _endpoint(values, seen["Id"], former, final_name)
         for network, values in (seen["NetworkSettings"].get("Networks") or {}).items()
         if network not in WITHOUT_ENDPOINT
     }
-    networks = {
-        network: _endpoint(values, seen["Id"], former, final_name)
-        for network, values in joined.items()
-    }
-    # Compose names an external network by its id.
-    first = seen["HostConfig"].get("NetworkMode") or ""
     at_once = dict(networks)
     if version_lt(client.api.api_version, SEVERAL_NETWORKS):
-        at_once = {
-            network: networks[network]
-            for network, values in joined.items()
-            if first in (network, values.get("NetworkID"))
-        }
+        first = _first_network(client, seen["HostConfig"].get("NetworkMode") or "", networks)
+        at_once = {name: values for name, values in networks.items() if name == first}
     if at_once:
         config["NetworkingConfig"] = {"EndpointsConfig": at_once}
     with engine_errors(f"create the container {final_name}"):
@@ -102,6 +93,14 @@ def copy_created(
                 mac_address=endpoint.get("MacAddress"),
             )
     return container_id
+
+
+def _first_network(client: DockerClient, mode: str, networks: Mapping[str, Any]) -> str:
+    """Return the name of the network of a container's mode: compose gives an external one's id."""
+    if not networks or mode in networks:
+        return mode
+    with engine_errors(f"inspect the network {mode}"):
+        return str(client.api.inspect_network(mode)["Name"])
 
 
 def _host_config(seen: Mapping[str, Any], volumes: Iterable[Mount]) -> dict[str, Any]:

@@ -14,7 +14,10 @@ import yaml
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.cli import as_yaml
 
 # The ends of what YAML takes as it is, and what lies beyond them.
-ODD = "\x00\t\n\r\x1b ~\x7f\x80\x84\x85\x86\x9f\xa0é\u2027\u2028\u2029\u202e\ufeff\ufffd\ufffe\uffff🚀"
+ODD = (
+    "\x00\t\n\r\x1b ~\x7f\x80\x84\x85\x86\x9f\xa0é"
+    "\u2027\u2028\u2029\u202e\ufeff\ufffd\ufffe\uffff🚀"
+)
 
 
 @pytest.mark.parametrize("character", ODD, ids=ascii)
