@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -364,3 +365,25 @@ def test_a_colour_that_is_there_is_only_switched_to(
     assert {str(one.id) for one in stage.containers(f"{stage.name}-blue")} == blue
     assert {one.status for one in stage.containers(f"{stage.name}-green")} == {"exited"}
     assert stage.redeploy(state="rolled_back")["changed"] is False
+
+
+def test_who_shares_the_network_of_a_named_container_is_replaced_with_it(
+    stage: Stage, image: str
+) -> None:
+    def write(version: str) -> None:
+        side = service(image, ports=None, network_mode=f"container:{stage.name}-web-1")
+        side["environment"]["PORT"] = "8081"
+        side["healthcheck"] = None
+        stage.write({"web": service(image, version), "side": side})
+
+    write("v1")
+    stage.redeploy(services=["web"])
+    stage.redeploy()
+    write("v2")
+    stage.redeploy()
+    (web,), (side,) = stage.of("web"), stage.of("side")
+    assert side.attrs["HostConfig"]["NetworkMode"] == f"container:{web.id}"
+    assert stage.redeploy()["changed"] is False
+    plain = ["docker", "compose", "-p", stage.name, "up", "-d", "--no-build"]
+    subprocess.run(plain, cwd=stage.folder, check=True, capture_output=True, timeout=60)
+    assert {one.id for one in stage.containers()} == {web.id, side.id}

@@ -148,7 +148,10 @@ class Containers(EngineContainers):
         due = self._due(specs)
         self._up(
             {name: len(ones) for name, ones in places.items()},
-            {name: creatable(spec) for name, spec in specs.items()},
+            {
+                name: creatable(self.project.services[name].pointed(spec, references))
+                for name, spec in specs.items()
+            },
             {name: len(ones) for name, ones in standing.items()},
         )
         there = {one.id for ones in standing.values() for one in ones}

@@ -16,7 +16,7 @@ from .cli import Compose, ComposeError
 from .engine_state import Instance
 from .hashing import ask_compose
 from .model import as_written, check_text, parse_model, repair
-from .service import Service
+from .service import NAMESPACES, Service
 
 COMPLETED = "service_completed_successfully"
 DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
@@ -132,6 +132,7 @@ def project_of(
             scale=_scale(spec),
             ends=name in ending,
             static=name in static,
+            named=named_containers(model, spec),
         )
         for name, spec in specs.items()
     }
@@ -142,6 +143,24 @@ def project_of(
         named = {name: service for name, service in found.items() if name in wanted}
         project = replace(project, services=named)
     return hashed(compose, project)
+
+
+def named_containers(model: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:
+    """Return whose namespaces a service shares by ``container:NAME``, by their kinds.
+
+    Containers of other projects, and those of a service with several, are left out.
+    """
+    owners = {
+        str(other.get("container_name") or f"{model['name']}-{service}-1"): service
+        for service, other in (model.get("services") or {}).items()
+        if _scale(other) == 1
+    }
+    found = {}
+    for kind in NAMESPACES:
+        first, _colon, name = str(spec.get(kind) or "").partition(":")
+        if first == "container" and name in owners:
+            found[kind] = owners[name]
+    return found
 
 
 def hashed(compose: Compose, project: Project) -> Project:

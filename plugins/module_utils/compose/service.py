@@ -26,6 +26,8 @@ class Service:
     :param spec: as ``docker compose config`` renders it.
     :param image: the name of its image.
     :param hash: the label that compose gives its containers, unless they refer to others.
+    :param named: the kinds of namespaces that it shares with a container which the files name, with
+        the service that this is of.
     :param orphan: the compose files do not have it any more.
     :param ends: it holds data or does one thing, and is well once it has ended with 0.
     """
@@ -38,6 +40,7 @@ class Service:
     ends: bool = False
     static: bool = False
     orphan: bool = False
+    named: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def built(self) -> bool:
@@ -79,12 +82,16 @@ class Service:
     @property
     def shares(self) -> Mapping[str, str]:
         """The kinds of namespaces it shares, with the service it shares each with."""
-        found = {}
-        for kind in NAMESPACES:
-            value = str(self.spec.get(kind) or "")
-            if value.startswith("service:"):
-                found[kind] = value.partition(":")[2]
-        return found
+        return {**self._written_shares, **self.named}
+
+    @property
+    def _written_shares(self) -> dict[str, str]:
+        written = {kind: str(self.spec.get(kind) or "") for kind in NAMESPACES}
+        return {
+            kind: value.partition(":")[2]
+            for kind, value in written.items()
+            if value.startswith("service:")
+        }
 
     @property
     def references(self) -> frozenset[str]:
@@ -140,9 +147,17 @@ class Service:
         spec = dict(self.spec)
         if spec.get("volumes_from"):
             spec["volumes_from"] = [_source(entry, ids) for entry in spec["volumes_from"]]
-        for kind, service in self.shares.items():
+        for kind, service in self._written_shares.items():
             spec[kind] = f"container:{ids[service]}"
         return spec
+
+    def pointed(self, spec: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
+        """Return a resolved *spec* with *ids* in place of the names of containers.
+
+        The engine takes the container that has the name when this one is created. That is the
+        former one.
+        """
+        return {**spec, **{kind: f"container:{ids[one]}" for kind, one in self.named.items()}}
 
 
 def _source(entry: str, ids: Mapping[str, str]) -> str:
