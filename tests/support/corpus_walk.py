@@ -193,7 +193,7 @@ class Walk:
             "PORT": str(21000 + number % 10000),
             "LEFT": "21001" if self.revision == FIRST else "21002",
             "RIGHT": "21002" if self.revision == FIRST else "21001",
-            "GROWING": "1" if self.revision == FIRST else "2",
+            "GROWING": str(1 + [FIRST, SECOND, THIRD].index(self.revision)),
             **self.project.options.get("variables", {}),
         }
 
@@ -321,7 +321,8 @@ class Walk:
         for kind in ("networks", "volumes"):
             theirs.update(comparable_places(kind, getattr(compose, kind)))
             own.update(comparable_places(kind, getattr(ours, kind)))
-        if set(theirs) != set(own):
+        # One that is scaled grows by each change.
+        if set(own) - set(theirs) or (set(theirs) != set(own) and revisions[0] == revisions[1]):
             self.faults.append(f"{stage}: compose makes {sorted(theirs)}, this {sorted(own)}")
         for name in sorted({*theirs} & {*own}):
             self.faults += [f"{stage}: {one}" for one in differences(theirs[name], own[name], name)]
