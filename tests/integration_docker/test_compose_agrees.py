@@ -103,6 +103,7 @@ def features(stage: Stage, value: str) -> dict[str, Any]:
             restart="on-failure:3",
             environment=new,
         ),
+        "linked": idle(links=["declared:alias", "scaled"], environment=new),
         "named": idle(container_name=f"{stage.name}-fixed", volumes=["/kept/"], environment=new),
         "networked": idle(
             networks={

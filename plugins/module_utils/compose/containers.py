@@ -24,7 +24,7 @@ from .engine_state import HASH, NUMBER, SERVICE, Image, Instance, Mount, instanc
 from .hashing import ask_compose, with_due
 from .hooks import POST_START, PRE_STOP, run_hooks
 from .inline_files import InlineFile, put_files
-from .naming import Slot, aside, name_for
+from .naming import Slot, aside, due_links, name_for
 from .project import Project
 from .service import Service, creatable, without_name
 
@@ -156,7 +156,7 @@ class Containers(EngineContainers):
         )
         there = {one.id for ones in standing.values() for one in ones}
         now = instances(self.client, self.project.name)
-        found = {}
+        pairs = {}
         for name, ones in places.items():
             fresh = [one for one in now.get(name, ()) if one.id not in there]
             if len(fresh) != len(ones):
@@ -164,11 +164,20 @@ class Containers(EngineContainers):
                     f"docker compose created {len(fresh)} container(s) of {name}, not {len(ones)}",
                     next_step="See whether somebody else deploys the same project.",
                 )
-            found[name] = [
-                self._settled(self.project.services[name], made, slot, due[name], standing)
-                for made, slot in _paired(fresh, ones)
+            pairs[name] = _paired(fresh, ones)
+        services = self.project.services
+        gone = {made.name for ones in pairs.values() for made, _slot in ones} - {
+            name_for(services[name], slot.number, made.name)
+            for name, ones in pairs.items()
+            for made, slot in ones
+        }
+        return {
+            name: [
+                self._settled(services[name], made, slot, due[name], standing=standing, gone=gone)
+                for made, slot in ones
             ]
-        return found
+            for name, ones in pairs.items()
+        }
 
     def _due(self, specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         """Return the hashes that compose gives the containers of resolved services."""
@@ -205,7 +214,9 @@ class Containers(EngineContainers):
         made: Instance,
         slot: Slot,
         due: str,
+        *,
         standing: Mapping[str, Sequence[Instance]],
+        gone: Collection[str],
     ) -> Created:
         """Return what compose has created, or what is made in its place."""
         name = name_for(service, slot.number, made.name)
@@ -214,6 +225,9 @@ class Containers(EngineContainers):
             return Created(made.id, name)
         with engine_errors(f"inspect the container {made.name}"):
             seen = self.client.api.inspect_container(made.id)
+        for endpoint in (seen["NetworkSettings"].get("Networks") or {}).values():
+            links = endpoint.get("Links") or ()
+            endpoint["Links"] = due_links(service, links, made.number, slot.number, gone)
         new = copy_created(
             self.client,
             seen,

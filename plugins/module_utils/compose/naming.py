@@ -11,7 +11,7 @@ A new container takes the number and the name of the one that it follows, as wit
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..engine.inspect import CREATED
@@ -79,3 +79,29 @@ def due_name(service: Service, one: Instance) -> str:
     name = plain_name(one.name)
     found = LAST_NUMBER.search(name)
     return name if found and found[0] == str(one.number) else one.name
+
+
+def due_links(
+    service: Service, links: Iterable[str], made: int, number: int, gone: Collection[str]
+) -> list[str]:
+    """Return the links of a container that compose has created, as those of the real one.
+
+    Compose links each container of the linked service by several aliases. One ends with the number
+    of the container that has the link.
+
+    :param links: each as ``NAME:ALIAS``.
+    :param made: the number that it was created with; *number* is the real one's.
+    :param gone: the names that containers have only until the real ones are made.
+    """
+    entries = [*(service.spec.get("links") or ()), *(service.spec.get("external_links") or ())]
+    written = {part for entry in entries for part in entry.split(":")}
+    found = {}
+    for link in links:
+        name, _colon, alias = link.partition(":")
+        if name in gone or ASIDE.search(name):
+            continue
+        last = LAST_NUMBER.search(alias)
+        if alias not in written and last and last[0] == str(made):
+            alias = LAST_NUMBER.sub(str(number), alias)
+        found[f"{name}:{alias}"] = True
+    return list(found)

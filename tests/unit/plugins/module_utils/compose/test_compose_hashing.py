@@ -40,6 +40,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.model i
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.naming import (
     aside,
+    due_links,
     due_name,
     name_for,
     slots,
@@ -224,6 +225,20 @@ def test_names_are_those_of_compose_whatever_separates_their_parts() -> None:
     assert name_for(named, 1, "p-named-2") == "fixed"
     assert aside("p-web-1", ID) == "p-web-1_0123456789ab"
     assert aside(aside("p-web-1", ID), "f" * 64) == "p-web-1_ffffffffffff"
+
+
+def test_links_lead_to_those_that_stay_by_the_names_that_they_have_then() -> None:
+    web = service("web", links=["db:database", "db-2", "cache:v2"], external_links=["other:x-2"])
+    made = [
+        *("p-db-1:database", "p-db-1:db-2", "p-db-1:p-db-2", "p-db-3:database"),
+        *("p-db-1_0123456789ab:database", "p-db-2-1:db-2", "p-db-2-1:db-2-2", "p-cache-1:v2"),
+        *("p-cache-1:cache-2", "other:x-2"),
+    ]
+    assert due_links(web, made, 2, 1, {"p-db-3"}) == [
+        *("p-db-1:database", "p-db-1:db-2", "p-db-1:p-db-1"),
+        *("p-db-2-1:db-2", "p-db-2-1:db-2-1", "p-cache-1:v2"),
+        *("p-cache-1:cache-1", "other:x-2"),
+    ]
 
 
 @pytest.mark.parametrize(
