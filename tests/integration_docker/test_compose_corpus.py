@@ -13,7 +13,6 @@ import subprocess
 from pathlib import Path
 from random import Random
 
-import pytest
 from docker import DockerClient
 
 from tests.support.compose import Stage
@@ -57,7 +56,6 @@ def test_what_differs_between_containers_is_told() -> None:
     assert list(differences(compose, ours)) == ["web Env 0: compose has 'A=1', this has 'A=2'"]
 
 
-@pytest.mark.xfail(strict=True, reason="compose, given a model on standard input, notes '-'")
 def test_docker_compose_ls_shows_the_files(
     engine: DockerClient, prefix: str, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from ..errors import DeliveryError
 from .changes import changes
 from .cli import Compose, Limit
 from .copies import copy_created
-from .engine_state import HASH, NUMBER, SERVICE, Image, Instance, Mount, instances
+from .engine_state import FILES, HASH, NUMBER, SERVICE, Image, Instance, Mount, instances
 from .hashing import ask_compose, with_due
 from .hooks import POST_START, PRE_STOP, run_hooks
 from .inline_files import InlineFile, put_files
@@ -208,6 +208,14 @@ class Containers(EngineContainers):
             return one
         return replace(one, changes=changes(service, self.project.model, seen, image))
 
+    def _files(self) -> dict[str, str]:
+        """Return the label with the files, which ``docker compose ls`` shows.
+
+        Compose was given what it had read of them, and has labelled the containers with ``-``.
+        """
+        found = [str(self.compose.folder / name) for name in self.project.files]
+        return {FILES: ",".join(found)} if found else {}
+
     def _settled(
         self,
         service: Service,
@@ -221,7 +229,9 @@ class Containers(EngineContainers):
         """Return what compose has created, or what is made in its place."""
         name = name_for(service, slot.number, made.name)
         volumes = self._inherited(service, slot.follows, standing)
-        if (made.name, made.number, made.hash) == (name, slot.number, due) and not volumes:
+        labels = {HASH: due, NUMBER: str(slot.number), **self._files()}
+        same = all(made.container.labels.get(key) == value for key, value in labels.items())
+        if made.name == name and same and not volumes:
             return Created(made.id, name)
         with engine_errors(f"inspect the container {made.name}"):
             seen = self.client.api.inspect_container(made.id)
@@ -233,7 +243,7 @@ class Containers(EngineContainers):
             seen,
             aside(name, made.id),
             final_name=name,
-            labels={HASH: due, NUMBER: str(slot.number)},
+            labels=labels,
             volumes=volumes,
             hostname=service.spec.get("hostname") or "",
             platform=service.spec.get("platform"),

@@ -23,6 +23,7 @@ SERVICE = "com.docker.compose.service"
 NUMBER = "com.docker.compose.container-number"
 VOLUME = "com.docker.compose.volume"
 HASH = "com.docker.compose.config-hash"
+FILES = "com.docker.compose.project.config_files"
 ONEOFF = "com.docker.compose.oneoff"
 ANONYMOUS = 64  # the length of a name that the engine made up
 GRACE = 10

@@ -19,6 +19,12 @@ from .model import as_written, check_text, parse_model, repair
 from .service import NAMESPACES, Service
 
 COMPLETED = "service_completed_successfully"
+OVERRIDE_FILES = (
+    "compose.override.yml",
+    "compose.override.yaml",
+    "docker-compose.override.yml",
+    "docker-compose.override.yaml",
+)
 DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 
 
@@ -183,4 +189,8 @@ def _scale(spec: Mapping[str, Any]) -> int:
 
 
 def _default_files(folder: Path) -> tuple[str, ...]:
-    return tuple(name for name in DEFAULT_FILES if (folder / name).is_file())[:1]
+    first, overrides = (
+        [name for name in names if (folder / name).is_file()]
+        for names in (DEFAULT_FILES, OVERRIDE_FILES)
+    )
+    return (*first[:1], *overrides[:1])
