@@ -65,6 +65,14 @@ def repair(spec: dict[str, Any], services: Mapping[str, Any]) -> None:
     for name, limit in (spec.get("ulimits") or {}).items():
         if isinstance(limit, Mapping):
             spec["ulimits"] = {**spec["ulimits"], name: {"soft": 0, "hard": 0, **limit}}
+    for name, devices in (spec.get("blkio_config") or {}).items():
+        if isinstance(devices, list):
+            # Path and Rate, in JSON.
+            lower = [{key.lower(): value for key, value in one.items()} for one in devices]
+            spec["blkio_config"] = {**spec["blkio_config"], name: lower}
+    if isinstance(spec.get("build"), Mapping) and spec["build"].get("ssh"):
+        keys = [key.replace(": ", "=", 1) for key in spec["build"]["ssh"]]
+        spec["build"] = {**spec["build"], "ssh": keys}
     needs = spec.get("depends_on")
     if needs:
         kept = {name: how for name, how in needs.items() if name in services}

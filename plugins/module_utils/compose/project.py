@@ -91,7 +91,13 @@ def read_model(compose: Compose) -> tuple[dict[str, Any], tuple[str, ...]]:
     for name in (*compose.files, *compose.env_files):
         if not (compose.folder / name).is_file():
             raise ComposeError(f"there is no file {compose.folder / name}")
-    text, warnings = compose.read("config", "--format", "json")
+    try:
+        text, warnings = compose.read("config", "--format", "json")
+    except ComposeError as error:
+        if "json" not in error.message.lower():
+            raise
+        # Some attributes, such as build.ssh, can only be printed as YAML.
+        text, warnings = compose.read("config", "--format", "yaml")
     model = as_written(parse_model(text))
     check_text(model)
     return model, warnings

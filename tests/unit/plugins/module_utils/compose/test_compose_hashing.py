@@ -143,11 +143,15 @@ def test_a_model_is_repaired_so_that_compose_reads_what_it_rendered() -> None:
     }
     spec = {
         "ulimits": {"core": {}, "nofile": {"hard": 5}, "nproc": 7},
+        "build": {"context": "/b", "ssh": ["default", "mine: /key"]},
+        "blkio_config": {"weight": 5, "device_read_bps": [{"Path": "/dev/sda", "Rate": "1m"}]},
         "depends_on": {"gone": {"required": False}, "db": {"required": True}},
     }
     repair(spec, {"db": {}})
     assert spec == {
         "ulimits": {"core": {"soft": 0, "hard": 0}, "nofile": {"soft": 0, "hard": 5}, "nproc": 7},
+        "build": {"context": "/b", "ssh": ["default", "mine=/key"]},
+        "blkio_config": {"weight": 5, "device_read_bps": [{"path": "/dev/sda", "rate": "1m"}]},
         "depends_on": {"db": {"required": True}},
     }
     alone: dict[str, Any] = {"depends_on": {"gone": {"required": False}}}
