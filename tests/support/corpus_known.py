@@ -6,10 +6,7 @@
 from __future__ import annotations
 
 KNOWN_FAILURES: dict[str, str] = {
-    "blkio-config": "compose prints its devices in JSON as it does not read them (Path, Rate)",
-    "build-ssh": "compose fails to print build.ssh as JSON",
     "depends-on-restart": "what depends is replaced, where compose starts it again",
-    "links": "what links is replaced, and its links name containers that are gone",
-    "network-mode-container": "the follower keeps the network of a container that is gone",
+    "links": "what links is replaced with what it links to, where compose leaves it",
     "restart-until-ready": "a container that ends until another is there has no wait_timeout",
 }
