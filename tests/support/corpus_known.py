@@ -5,8 +5,4 @@
 
 from __future__ import annotations
 
-KNOWN_FAILURES: dict[str, str] = {
-    "depends-on-restart": "what depends is replaced, where compose starts it again",
-    "links": "what links is replaced with what it links to, where compose leaves it",
-    "restart-until-ready": "a container that ends until another is there has no wait_timeout",
-}
+KNOWN_FAILURES: dict[str, str] = {}

@@ -29,6 +29,7 @@ from tests.support.specs import spec_of
 
 SERVICE = "com.docker.compose.service"
 COMPOSE_SECONDS = 120
+SETTLE_SECONDS = 2.0
 JOB_SECONDS = 20.0
 BUILDS = "build the image"
 # Options of the module, and how compose is told the same.
@@ -254,15 +255,21 @@ class Walk:
         return redeploy(parameters(given), False, lambda _text: None)
 
     def see(self) -> Seen:
-        """Return the project's containers, once its jobs have ended."""
+        """Return the project's containers, once its jobs have ended and nothing is restarted."""
+        if self.project.settings.get("settles"):
+            # Between two restarts a container runs for a moment.
+            time.sleep(SETTLE_SECONDS)
         deadline = time.monotonic() + JOB_SECONDS
         while True:
             found = self._inspect()
             working = [
                 one["Name"]
                 for one in found
-                if one["Config"]["Labels"].get(SERVICE) in self.project.jobs
-                and one["State"]["Status"] == "running"
+                if one["State"]["Status"] == "restarting"
+                or (
+                    one["State"]["Status"] == "running"
+                    and one["Config"]["Labels"].get(SERVICE) in self.project.jobs
+                )
             ]
             if not working or time.monotonic() > deadline:
                 break

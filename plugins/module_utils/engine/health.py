@@ -121,24 +121,18 @@ def wait_well(
                 unwell[container_id] = f"ended with exit code {seen.exit_code}"
                 continue
             seen = _restarted_by_us(seen, again, exit_codes)
-            if container_id in patient and seen.restarts >= MOST_RESTARTS and not seen.well:
-                unwell[container_id] = _restarted(client, seen)
-                continue
-            shortcoming = _shortcoming(
-                client,
-                replace(seen, restarts=0) if container_id in patient else seen,
-                container_id in ends,
-                secrets,
-                checks,
-            )
+            if container_id in patient and seen.restarts:
+                shortcoming = "" if seen.well else _restarted(client, seen)
+            else:
+                shortcoming = _shortcoming(client, seen, container_id in ends, secrets, checks)
             if not shortcoming and seen.running:
                 if look_further is not None:
                     shortcoming = look_further(seen)
                 elif not seen.checked:
-                    now = deadline.elapsed
-                    since = running_since.setdefault((seen.id, seen.started), now)
+                    since = running_since.setdefault((seen.id, seen.started), deadline.elapsed)
                     steady = STEADY_AGAIN if seen.restarts else STEADY
-                    shortcoming = "" if now - since >= steady else "started only just now"
+                    ran = deadline.elapsed - since
+                    shortcoming = "" if ran >= steady else "started only just now"
             if shortcoming:
                 unwell[container_id] = shortcoming
             else:
