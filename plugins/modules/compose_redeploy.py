@@ -53,9 +53,9 @@ attributes:
   check_mode:
     support: full
     details:
-      - Builds and pulls nothing. Whether a build would change an image is told by a digest of what
-        it is built from, which this module puts on images as a label; whether a pull would, by the
-        digest that the registry tells.
+      - Builds and pulls nothing. Whether a build would change an image is known to the builder
+        alone; what would be built is named in RV(would_build). Whether a pull would change an image
+        is told by the digest that the registry has.
   diff_mode:
     support: full
     details:
