@@ -448,6 +448,24 @@ EXAMPLES = r"""
     haproxy:                               # beside router, not in it
       socket: /run/haproxy/delivery.sock
       map: /var/lib/haproxy-delivery/services.map
+
+# In the compose file, what the task cannot know of data:
+#
+#   services:
+#     web:
+#       x-delivery: {shared: true}         # several may write to its uploads at a time
+#     search:
+#       x-delivery: {strategy: recreate}   # never two of them, though it keeps no data
+
+- name: Bring the release before back
+  immutable.delivery.compose_redeploy:
+    project_src: /srv/shop
+    state: rolled_back
+
+- name: Take the project down, and keep its volumes
+  immutable.delivery.compose_redeploy:
+    project_src: /srv/shop
+    state: absent
 """
 
 RETURN = r"""
@@ -462,7 +480,7 @@ containers:
   elements: dict
   sample:
     - id: 5d0d7c4f0a5b
-      name: demo-web-2
+      name: demo-web-1
       service: web
       project: demo
       image: web:2
