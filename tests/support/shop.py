@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.engine import BASE_IMAGE, ROOT, app_image
+from tests.support.walk import replace_all
 
 EXAMPLE = ROOT / "examples" / "shop"
 DB_NOW, DB_NEXT = "postgres:16.8", "postgres:16.9"
@@ -86,6 +88,13 @@ class ShopCopy:
         assert done.returncode == 0, f"buy.py {command}: {done.stdout}{done.stderr}"
         return done.stdout
 
+    def end_buyers(self) -> None:
+        """End the customers, if there still are any."""
+        pid = self.folder / ".buyer" / "pid"
+        if pid.exists():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid.read_text()), signal.SIGKILL)
+
     def count(self) -> Orders:
         """Count the orders while others are made."""
         return read_count(self.buy("count"))
@@ -119,6 +128,8 @@ def copy_shop(folder: Path, name: str, port: int) -> ShopCopy:
         "COMPOSE_PROJECT_NAME=shop": f"COMPOSE_PROJECT_NAME={name}",
         "image: shop:": f"image: {name}:",
         "shop-haproxy": f"{name}-haproxy",
+        "shop_data": f"{name}_data",
+        "router_image: haproxy:3.0": f"router_image: {app_image('haproxy')}",
         "shop_port: 8000": f"shop_port: {port}",
         "127.0.0.1:8000": f"127.0.0.1:{port}",
         "debian:bookworm-slim": BASE_IMAGE,
@@ -132,10 +143,3 @@ def copy_shop(folder: Path, name: str, port: int) -> ShopCopy:
         path = target / file
         path.write_text(replace_all(path.read_text(), instead))
     return ShopCopy(target, name, f"http://127.0.0.1:{port}", instead)
-
-
-def replace_all(text: str, instead: dict[str, str]) -> str:
-    """Return *text* with each of *instead* replaced."""
-    for old, new in instead.items():
-        text = text.replace(old, new)
-    return text

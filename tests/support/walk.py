@@ -44,9 +44,9 @@ class Typed:
         return self.output
 
 
-def read_page(page: Path) -> dict[str, list[tuple[str, str]]]:
+def read_page(page: Path, instead: Mapping[str, str]) -> dict[str, list[tuple[str, str]]]:
     """The lines to type, as (machine, line), by the heading that they stand under ('' at first)."""
-    parts = HEADING.split(page.read_text())
+    parts = HEADING.split(replace_all(page.read_text(), instead))
     sections = {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
     read: dict[str, list[tuple[str, str]]] = {}
     for heading, text in sections.items():
@@ -57,6 +57,13 @@ def read_page(page: Path) -> dict[str, list[tuple[str, str]]]:
                 assert match, f"{page.name}: {line!r} does not say where it is typed"
                 read[heading].append((match[1], match[2]))
     return read
+
+
+def replace_all(text: str, instead: Mapping[str, str]) -> str:
+    """Return *text* with each of *instead* replaced."""
+    for old, new in instead.items():
+        text = text.replace(old, new)
+    return text
 
 
 class Shell:
@@ -109,10 +116,20 @@ class Shell:
 
 
 class Walk:
-    """A walk along a page, from the folder that holds its project."""
+    """A walk along a page, from the folder that holds its project.
 
-    def __init__(self, page: Path, folder: Path, env: Mapping[str, str], timeout: float) -> None:
-        self.page = read_page(page)
+    :param instead: names and ports of the page, and what they are here.
+    """
+
+    def __init__(
+        self,
+        page: Path,
+        folder: Path,
+        env: Mapping[str, str],
+        timeout: float,
+        instead: Mapping[str, str] | None = None,
+    ) -> None:
+        self.page = read_page(page, instead or {})
         self.folder = folder
         self.env = env
         self.timeout = timeout
