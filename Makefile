@@ -69,7 +69,8 @@ test-fast: lint setup-servers ## the same without what needs a Docker engine
 	@$(PYTEST) $(SIDE_BY_SIDE) $(QUICK)
 
 matrix: setup-test setup-servers setup-engine ## crash and kill deploys at every moment, and run all compose projects of the corpus; writes benchmarks/RESULTS.md
-	@PYTHONPATH=.build/collections:. .venv-test/bin/python -m tests.matrix.run
+	@export PYTHONPATH=.build/collections:.; .venv-test/bin/python -m tests.matrix.run; ran=$$?; \
+	.venv-test/bin/python -m tests.matrix.shop && exit $$ran
 
 molecule: setup-engine ## the scenarios on machines, each from a fresh one to a removed one
 	@PATH="$(CURDIR)/.venv-test/bin:$$PATH" molecule test --all

@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 URL = os.environ.get("SHOP_URL", "http://127.0.0.1:8000")
 FOLDER = Path(__file__).with_name(".buyer")
 PID, ORDERS, COUNTED = FOLDER / "pid", FOLDER / "orders", FOLDER / "counted"
+LOG = FOLDER / "log"
 BUYERS = 4
 PAUSE_SECONDS = 0.05
 GIVE_UP_SECONDS = 60
@@ -40,11 +41,12 @@ def start() -> str:
     if PID.exists():
         sys.exit("Somebody buys already; ./buy.py stop ends it.")
     COUNTED.write_text("0")
-    with ORDERS.open("w") as orders:
+    with ORDERS.open("w") as orders, LOG.open("w") as log:
         process = subprocess.Popen(
             [sys.executable, __file__, "run"],
             stdin=subprocess.DEVNULL,
             stdout=orders,
+            stderr=log,
             start_new_session=True,
         )
     PID.write_text(str(process.pid))

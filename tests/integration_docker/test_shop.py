@@ -129,8 +129,10 @@ def test_a_broken_version_leaves_who_serves(shopping: Shopping) -> None:
 
 def test_the_former_version_comes_back(shopping: Shopping) -> None:
     typed, orders = shopping.section("Back")
-    typed[1].ok()
-    assert (orders.failed, set(orders.versions)) == (0, {"1", "2"})
+    assert deployed(typed) == [True, False]
+    went_back = read_count(typed[1].ok())
+    assert (went_back.failed, set(went_back.versions)) == (0, {"1", "2"})
+    assert (orders.failed, orders.versions) == (0, ("1",))
 
 
 def test_a_second_web_container_comes_beside_the_first(shopping: Shopping) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 
 from tests.support.engine import BASE_IMAGE, ROOT, app_image
 from tests.support.walk import replace_all
@@ -50,7 +51,7 @@ def read_count(text: str) -> Orders:
 class ShopCopy:
     """A copy of the example.
 
-    :param instead: what stands in the example's files and on its page, and what the copy has for it.
+    :param instead: text of the example and its page, and what the copy has in its place.
     """
 
     folder: Path
@@ -73,6 +74,12 @@ class ShopCopy:
         text, count = re.subn(rf"(?m)^{name}=.*$", f"{name}={value}", path.read_text())
         assert count == 1, f".env has no {name}"
         path.write_text(text)
+
+    def make_password(self) -> None:
+        """Make up the password of its database."""
+        folder = self.folder / "secrets"
+        folder.mkdir(mode=0o700)
+        (folder / "db_password").write_text(token_hex())
 
     def buy(self, command: str) -> str:
         """Type a command of ``buy.py``; fails the test if it failed."""
@@ -137,7 +144,7 @@ def copy_shop(folder: Path, name: str, port: int) -> ShopCopy:
         DB_NEXT: following,
     }
     target = folder / "examples" / "shop"
-    left = shutil.ignore_patterns(".buyer", ".router", "secrets", "__pycache__")
+    left = shutil.ignore_patterns(".buyer", ".delivery", "secrets", "__pycache__")
     shutil.copytree(EXAMPLE, target, ignore=left)
     for file in (".env", "compose.yaml", "inventory.yml", "buy.py", "app/Dockerfile"):
         path = target / file

@@ -24,6 +24,8 @@ AWAY = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    # What asyncpg makes of a connection that ends just when it is used.
+    asyncpg.InternalClientError,
 )
 
 T = TypeVar("T")
