@@ -108,7 +108,6 @@ def shop_runs(engine: DockerClient, strategy: str, name: str) -> Iterator[ShopRu
         shop = copy_shop(Path(text), name, server.port)
         shop.make_password()
         given = options(strategy, server.url, haproxy=server.options())
-        given["releases_dir"] = f"{text}/releases"
         runs = ShopRuns(shop, Stage(engine, name, shop.folder, given))
         try:
             # A front of the engine is none for builds.
