@@ -27,6 +27,7 @@ BENCHMARKS = (
     "bench_service",
     "bench_routers",
     "bench_compose",
+    "bench_shop",
 )
 MATRICES = ("crash_matrix", "kill_matrix")
 HEADER = """# Benchmarks

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +33,12 @@ class ShopRuns:
     shop: ShopCopy
     stage: Stage
     changes: int = 0
-
-    def __post_init__(self) -> None:
-        databases = [self.shop.instead[name] for name in (DB_NEXT, DB_NOW)]
-        self._next = cycle(zip(("2", "1"), databases, strict=True))
+    wanted: int = 0
 
     def change(self) -> None:
-        """Want another version and another image of the database."""
-        tag, database = next(self._next)
-        self.shop.set("TAG", tag)
-        self.shop.set("DB_IMAGE", database)
+        """Want the other version and the other image of the database."""
+        self.wanted += 1
+        want(self.shop, self.wanted)
 
     def deploy(self) -> Orders:
         """Deploy both, and note how often that asks the engine for a change; count the orders."""
@@ -81,6 +76,12 @@ class ShopRuns:
         return self.shop.count().versions[-1]
 
 
+def want(shop: ShopCopy, number: int) -> None:
+    """Want version 1 and the first image of the database, or version 2 and the next one."""
+    shop.set("TAG", "12"[number % 2])
+    shop.set("DB_IMAGE", shop.instead[(DB_NOW, DB_NEXT)[number % 2]])
+
+
 def options(strategy: str, url: str, **haproxy: Any) -> dict[str, Any]:
     """The module's options, as ``deploy.yml`` of the example has them."""
     return {
@@ -111,8 +112,8 @@ def shop_runs(engine: DockerClient, strategy: str, name: str) -> Iterator[ShopRu
         runs = ShopRuns(shop, Stage(engine, name, shop.folder, given))
         try:
             # A front of the engine is none for builds.
-            for tag in ("2", "1"):
-                shop.set("TAG", tag)
+            for number in (1, 0):
+                want(shop, number)
                 build_images(shop)
             runs.stage.redeploy()
             with shop.buyers():
