@@ -1,12 +1,11 @@
-#!/usr/bin/env python3
 # Copyright: (c) 2026, immutable.delivery contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Buys at the shop without a pause, and counts what became of the orders.
 
-    ./buy.py start    begin to buy, in the background
-    ./buy.py count    look for every order that was acknowledged, and go on
-    ./buy.py stop     end, and count
+    python3 buy.py start    begin to buy, in the background
+    python3 buy.py count    look for every order that was acknowledged, and go on
+    python3 buy.py stop     end, and count
 
 An order that failed is not sent again. SHOP_URL says where the shop is.
 """
@@ -39,7 +38,7 @@ GIVE_UP_SECONDS = 60
 def start() -> str:
     FOLDER.mkdir(exist_ok=True)
     if PID.exists():
-        sys.exit("Somebody buys already; ./buy.py stop ends it.")
+        sys.exit("Somebody buys already; python3 buy.py stop ends it.")
     COUNTED.write_text("0")
     with ORDERS.open("w") as orders, LOG.open("w") as log:
         process = subprocess.Popen(

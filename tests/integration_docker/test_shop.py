@@ -45,7 +45,7 @@ class Shopping:
     def section(self, heading: str) -> tuple[list[Typed], Orders]:
         """Type a section, whose orders must all be there; return what was printed."""
         typed = self.walk.section(heading)
-        counted = [one for one in typed if one.line == "./buy.py count"]
+        counted = [one for one in typed if one.line == "python3 buy.py count"]
         orders = read_count(counted[-1].ok())
         assert orders.lost == 0 and orders.versions
         return typed, orders
