@@ -49,6 +49,8 @@ def start() -> str:
             start_new_session=True,
         )
     PID.write_text(str(process.pid))
+    while not ORDERS.stat().st_size:
+        time.sleep(0.1)
     return f"{BUYERS} buyers have begun."
 
 
