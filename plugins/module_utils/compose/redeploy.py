@@ -240,7 +240,8 @@ class RedeployChange:
     def _patient(self, ones: Sequence[tuple[str, str]]) -> list[str]:
         """Return those that may end again and again until another new one is ready for them.
 
-        When one that has no health check is ready, nobody can tell.
+        When one that has no health check is ready, nobody can tell. One whose service has run up to
+        now waits for what it is said to depend on alone: the rest has been there before.
         """
         unchecked = {
             name
@@ -248,7 +249,13 @@ class RedeployChange:
             if not self.wanted.project.services[name].ends
             and any(not self.containers.inspect(one).checked for one in made)
         }
-        return [one for name, one in ones if unchecked - {name}]
+        patient = []
+        for name, one in ones:
+            others = unchecked - {name}
+            if self.decisions[name].alive:
+                others &= self.wanted.project.needs([name])
+            patient += [one] if others else []
+        return patient
 
     def _policy(self, detail: Mapping[str, Any], _on_undo: OnUndo) -> None:
         for container_id, policy in detail["policies"].items():
