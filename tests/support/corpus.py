@@ -12,6 +12,8 @@ in it. Its first comment says what it shows. Lines of that comment may give sett
     Containers that compose replaces lack something that they had.
 ``# jobs: [migrate]``
     The services that end by themselves.
+``# settles: true``
+    Its containers restart until all are up.
 ``# needs: 2.30``
     The oldest version of compose that can read it.
 ``# needs engine: 28``
@@ -55,6 +57,7 @@ SETTINGS = (
     "replaces",
     "compose loses data",
     "jobs",
+    "settles",
     "needs",
     "needs engine",
     "refused",

@@ -148,8 +148,8 @@ class Walk:
 
         self.use(THIRD)
         theirs = self.up("compose's change", *self.project.settings.get("flags", ()))
-        # Not every version sees each change, and none that of a file.
-        left = self.project.replaces - theirs.changed_since(changed, started=False)
+        # Not every version sees each change, and none that of a file; it may start one again only.
+        left = self.project.replaces - theirs.changed_since(changed)
         if not left and not self.project.settings.get("compose loses data"):
             self.same("one change", theirs, changed, (THIRD, SECOND))
         result = self.redeploy("run after compose's change")
