@@ -176,6 +176,9 @@ def test_beside_the_live_one_data_stays_with_the_project(
         assert stage.redeploy()["changed"] is False
     assert read(stage, "/data/starts") == ["v1"]
     assert read(stage, "/data/migrations") == ["v1", "v2", "v3"]
+    # What is left out would go with the live colour.
+    stage.write(shop(image, "v4"), **volumes)
+    assert "worker of" in stage.refused(services=["web"])["msg"]
     assert {one.labels["com.docker.compose.service"] for one in stage.containers(colours[0])} == {
         "web",
         "worker",

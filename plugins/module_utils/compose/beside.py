@@ -14,7 +14,7 @@ from typing import Any
 from ..change import after, run, undoing
 from ..engine.containers import NO_RESTART
 from ..engine.inspect import EXITED
-from ..errors import BadOption
+from ..errors import BadOption, enumerate_words
 from ..signals import ignore_signals
 from .blue_green import BlueGreenChange, look
 from .both import Both
@@ -171,6 +171,7 @@ class Pair:
         live = live_project(standing, name)
         if live is not None and self._fits(project := self.named(live), standing):
             return Move(live, False, {}), project
+        self._check_whole(standing, live)
         target = candidate(name, live)
         routed = dict.fromkeys(sorted(self.doubled & set(self.routing.entrances)))
         project = self.named(target)
@@ -187,6 +188,22 @@ class Pair:
         found = with_due(ask, project.services, standing.projects[project.name])
         decisions = decide(Wanted(project, self.ids, outdated=outdated), State(found))
         return not any(decision.changed for decision in decisions.values())
+
+    def _check_whole(self, standing: Standing, live: str | None) -> None:
+        """Make sure that nothing goes with the live project that the files still have.
+
+        :raises Unsuitable: it has a service that the run leaves out.
+        """
+        there = standing.projects.get(live or "", {})
+        running = {name for name, ones in there.items() if any(o.container.alive for o in ones)}
+        left_out = running & set(self.base.model["services"]) - set(self.base.services)
+        if left_out:
+            raise Unsuitable(
+                f"{enumerate_words(sorted(left_out))} of {live} would be stopped with it, since "
+                "services does not name what runs beside it",
+                next_step="Name all services that strategy blue_green doubles, or leave services "
+                "out.",
+            )
 
     def _check_apart(self, standing: Standing) -> None:
         for colour in slots(self.base.name):

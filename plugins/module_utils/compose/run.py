@@ -16,7 +16,7 @@ from ..engine.client import connect
 from ..engine.containers import Containers
 from ..engine.options import Connection
 from ..errors import BadOption, enumerate_words
-from ..given import check_seconds
+from ..given import check_least, check_seconds
 from ..signals import ignore_signals, signals_as_errors
 from .absent import absent
 from .beside import beside
@@ -48,6 +48,15 @@ def redeploy(
         if not 0 < params[name] < float("inf"):
             raise BadOption(f"{name} must be more than 0 seconds, and not endless")
     check_seconds(params, ("soak",))
+    check_least(params, "keep_releases", 0)
+    if params["state"] == "absent" and params["services"]:
+        raise BadOption(
+            "state absent takes the whole project down, and services names some of it",
+            next_step="Leave services out, or remove them from the compose files and set "
+            "remove_orphans.",
+        )
+    if params["remove_volumes"] and params["state"] != "absent":
+        raise BadOption("remove_volumes is for state absent alone")
     connection = Connection.of(params)
     compose = compose_of(params, connection)
     client = connect(connection)
