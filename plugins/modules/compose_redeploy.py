@@ -202,15 +202,15 @@ options:
   strategies:
     description:
       - The strategies of services that shall not be replaced by O(strategy), by service. In the
-        compose file the same is said by C(x-delivery), with C({strategy: recreate}), below the
-        service, for which the Python of the host needs PyYAML. This option has precedence.
+        compose file the same is said below the service by C(x-delivery), which has C(strategy) in
+        it. For that the Python of the host needs PyYAML. This option has precedence.
     type: dict
     default: {}
   shared:
     description:
       - Services, and volumes by their names in the compose file, that several containers may write
-        to at a time. In the compose file the same is said by C(x-delivery), with C({shared: true}),
-        below the service or the volume.
+        to at a time. In the compose file the same is said below the service or the volume by
+        C(x-delivery), which has C(shared) in it.
     type: list
     elements: str
     default: []
