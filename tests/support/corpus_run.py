@@ -33,9 +33,10 @@ class Verdict:
     faults: Sequence[str]
     seconds: float
 
-    def text(self, known: Mapping[str, str] = KNOWN_FAILURES) -> str:
+    def text(self, known: Mapping[str, str] | None = None) -> str:
         """Return what makes a test fail; nothing if the faults are known."""
         name = self.project.name
+        known = KNOWN_FAILURES if known is None else known
         if name in known:
             fixed = f"{name} works now: remove it from tests/support/corpus_known.py"
             return "" if self.faults else fixed

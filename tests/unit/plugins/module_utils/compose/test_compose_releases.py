@@ -61,7 +61,7 @@ def test_more_of_them_are_kept_where_that_is_asked_for(tmp_path: Path) -> None:
 def test_without_a_former_one_nothing_comes_back(tmp_path: Path) -> None:
     for found in ((), (V1,)):
         with pytest.raises(NoRelease, match=r"p\.json has no release"):
-            _ = Releases(tmp_path / "p.json", found).back
+            str(Releases(tmp_path / "p.json", found).back)
 
 
 def test_what_is_kept_is_read_again_and_is_nobody_elses(tmp_path: Path) -> None:
