@@ -94,7 +94,8 @@ class Table:
             for name in rivals:
                 known = name in row.rivals
                 line += [_number(row.rivals[name]) if known else "-"]
-                line += [f"{row.ratio(name):.2f}x" if known else "-"]
+                ratio = row.ratio(name)
+                line += ["-" if math.isnan(ratio) else f"{ratio:.2f}x"]
             bound = "-" if row.bound is None else _number(row.bound)
             cells.append([*line, bound if row.kept else f"{bound} MISSED"])
         widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
