@@ -55,6 +55,12 @@ class Wanted:
         how = self.hows.get(service)
         return (how.strategy if how else self.strategy) == ROLLING
 
+    def shares_data(self, service: Service, one: Instance) -> bool:
+        """Tell whether a service writes to a volume or folder that another's container has."""
+        how = self.hows.get(service.name)
+        same = how.folders & one.folders if how else frozenset()
+        return bool(same) or self.project.shares_data(service, one)
+
 
 @dataclass(frozen=True)
 class State:

@@ -51,6 +51,7 @@ class Instance:
     :param shares: the ids of the containers whose namespaces it shares, by kind.
     :param grace: the seconds it has to end.
     :param ports: the host's ports that it holds while it runs.
+    :param folders: the host's folders and files that it may write to, normalised.
     :param changes: what of its configuration is not as it should be, as far as that is known.
     :param due: the hash that compose would give it now; empty if it refers to other containers
         than the files say, or if nobody has asked.
@@ -66,6 +67,7 @@ class Instance:
     shares: Mapping[str, str] = field(default_factory=dict)
     grace: int = GRACE
     ports: tuple[Port, ...] = ()
+    folders: frozenset[str] = frozenset()
     changes: tuple[str, ...] = ()
     due: str = ""
 
@@ -137,6 +139,11 @@ def instance_of(attributes: Mapping[str, Any]) -> Instance:
         },
         grace=GRACE if grace is None else int(grace),
         ports=held_ports(attributes),
+        folders=frozenset(
+            normpath(mount["Source"])
+            for mount in attributes.get("Mounts") or ()
+            if mount.get("Type") == "bind" and mount.get("RW", True)
+        ),
     )
 
 

@@ -58,7 +58,7 @@ def order(
                 writers = {
                     one.id
                     for other, one in others
-                    if services[other].orphan and wanted.project.shares_data(services[name], one)
+                    if services[other].orphan and wanted.shares_data(services[name], one)
                 }
                 stop |= needed | writers
             found.append(({name}, stop))
@@ -127,7 +127,7 @@ def check_claims(wanted: Wanted, state: State, decisions: Mapping[str, Decision]
             continue
         data = wanted.hows[name].data if name in wanted.hows else ""
         for one in orphans if data and not decision.olds else ():
-            if one.container.alive and wanted.project.shares_data(service, one):
+            if one.container.alive and wanted.shares_data(service, one):
                 raise Taken(
                     f"service {name} keeps data in {data}, and {one.name} uses it, whose service "
                     "is no longer in the compose files",

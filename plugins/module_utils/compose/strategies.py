@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import BadOption, enumerate_words
@@ -36,11 +36,13 @@ class How:
 
     :param why: why it is not replaced by the strategy of the run; empty where it is.
     :param data: what it keeps its data in, alone.
+    :param folders: the folders of the host among that.
     """
 
     strategy: str
     why: str = ""
     data: str = ""
+    folders: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,13 @@ def hows(project: Project, given: Given, images: Mapping[str, Image | None]) -> 
         name: data_of(project, service, given, images.get(name))
         for name, service in project.services.items()
     }
-    found = {name: _how(service, given, kept[name]) for name, service in project.services.items()}
+    found = {
+        name: replace(
+            _how(service, given, kept[name]),
+            folders=folders_of(service, given) if kept[name] else frozenset(),
+        )
+        for name, service in project.services.items()
+    }
     if given.strategy == BLUE_GREEN:
         found = _beside(project, found)
         _check_base(project, found)
@@ -119,6 +127,16 @@ def data_of(project: Project, service: Service, given: Given, image: Image | Non
     if service.static or service.scale != 1 or service.name in given.shared:
         return ""
     return next(_data_of(project, service, given, image), "")
+
+
+def folders_of(service: Service, given: Given) -> frozenset[str]:
+    """Return the folders of the host that a service keeps data in, normalised."""
+    mounts = [one for one in service.spec.get("volumes") or () if one.get("type") == "bind"]
+    return frozenset(
+        place_of(mount.get("source"))
+        for mount in mounts
+        if not mount.get("read_only") and any(_data_in(mount, given))
+    )
 
 
 def _data_of(

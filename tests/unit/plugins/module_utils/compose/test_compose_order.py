@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,8 +29,13 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.engine_
     Instance,
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.order import Taken
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.orphans import with_orphans
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.plan import REPLACE, plan
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.service import Service
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.strategies import (
+    RECREATE,
+    How,
+)
 
 from .world import World, instance, service, wanted
 
@@ -230,3 +236,21 @@ def test_no_order_of_stops_and_starts_gives_a_port_to_two(
                 assert not any(decide(want, world.start)[other].news for other in waits)
             started |= now
     assert plan(want, world.state) == []
+
+
+FOLDER = frozenset({"/srv/pg"})
+KEEPS = {"database": How(RECREATE, data="the folder /srv/pg (/data)", folders=FOLDER)}
+
+
+def test_a_renamed_database_does_not_start_beside_the_one_that_writes_to_its_folder() -> None:
+    old, new = service("db"), service("database")
+    former = replace(instance(old), folders=FOLDER)
+    want = wanted(new, hows=KEEPS)
+    with pytest.raises(Taken, match="p-db-1 uses it"):
+        plan(want, State({"db": [former]}))
+    project = with_orphans(want.project, {"db": [former]})
+    want = replace(want, project=project, images={**want.images, "db": frozenset()})
+    (step,) = [one for one in plan(want, State({"db": [former]})) if one.action == REPLACE]
+    assert [(one["stop"], one["start"]) for one in step.detail["groups"]] == [
+        (("db-1",), ("database",))
+    ]
