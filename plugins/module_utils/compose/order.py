@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..engine.inspect import CREATED
 from ..errors import DeliveryError
 from .claims import Holder, blockers
 from .decision import Decision, State, Wanted
@@ -117,16 +118,17 @@ def check_claims(wanted: Wanted, state: State, decisions: Mapping[str, Decision]
         _holder(one) for ones in state.instances.values() for one in ones if one.id not in leaving
     ]
     staying += [one for one in state.foreign if not one.id or one.id not in ours]
-    orphans = [
-        one for name, ones in state.instances.items() if name not in decisions for one in ones
-    ]
+    # Those of services that are in the files, but not in this run, share it already.
+    known = {*decisions, *(wanted.project.model.get("services") or {})}
+    orphans = [one for name, ones in state.instances.items() if name not in known for one in ones]
     promised: list[Holder] = []
     for name, decision in decisions.items():
         service = wanted.project.services[name]
         if not decision.news:
             continue
         data = wanted.hows[name].data if name in wanted.hows else ""
-        for one in orphans if data and not decision.olds else ():
+        fresh = all(one.container.status == CREATED for one, _why in decision.olds)
+        for one in orphans if data and fresh else ():
             if one.container.alive and wanted.shares_data(service, one):
                 raise Taken(
                     f"service {name} keeps data in {data}, and {one.name} uses it, whose service "

@@ -254,3 +254,11 @@ def test_a_renamed_database_does_not_start_beside_the_one_that_writes_to_its_fol
     assert [(one["stop"], one["start"]) for one in step.detail["groups"]] == [
         (("db-1",), ("database",))
     ]
+
+
+def test_who_is_in_the_files_but_not_in_the_run_may_share_a_folder() -> None:
+    old, new = service("db"), service("database")
+    project = wanted(old, new).project
+    want = replace(wanted(new, hows=KEEPS), project=replace(project, services={"database": new}))
+    former = replace(instance(old), folders=FOLDER)
+    assert plan(want, State({"db": [former]}))
