@@ -390,3 +390,17 @@ def test_who_shares_the_network_of_a_named_container_is_replaced_with_it(
     plain = ["docker", "compose", "-p", stage.name, "up", "-d", "--no-build"]
     subprocess.run(plain, cwd=stage.folder, check=True, capture_output=True, timeout=60)
     assert {one.id for one in stage.containers()} == {web.id, side.id}
+
+
+def test_an_external_volume_stays_though_the_project_once_made_it(stage: Stage, image: str) -> None:
+    real = f"{stage.name}_data"
+    stage.write({"db": keeper(image, "v1", **NAMED)}, volumes={"data": {}})
+    stage.redeploy(router=None)
+    external = {"external": True, "name": real}
+    stage.write({"db": keeper(image, "v1", **NAMED)}, volumes={"data": external})
+    down = {"router": None, "state": "absent", "remove_volumes": True}
+    foreseen = stage.redeploy(**down, _ansible_check_mode=True, _ansible_diff=True)
+    assert foreseen["diff"]["after"] == f"{stage.name}: volume {real}\n"
+    assert stage.redeploy(**down)["volumes"] == [real]
+    assert real in [volume.name for volume in stage.engine.volumes.list()]
+    assert stage.redeploy(**down)["changed"] is False

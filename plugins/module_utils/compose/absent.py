@@ -59,6 +59,12 @@ class AbsentChange:
         self.project = session.load()
         self.routing = session.routing(self.project)
         self.volumes = session.params["remove_volumes"]
+        # A volume that the project made keeps its label when the files make it external later.
+        self.external = frozenset(
+            str(one.get("name") or key)
+            for key, one in (self.project.model.get("volumes") or {}).items()
+            if (one or {}).get("external")
+        )
         # Whether containers are being taken down.
         self.going = False
 
@@ -90,8 +96,8 @@ class AbsentChange:
         for project, ones in observed.projects.items():
             if ones or project in observed.networks:
                 steps.append(Step(DOWN, f"take {project} down", {"project": project}))
-        for project, names in observed.volumes.items() if self.volumes else ():
-            if names:
+        for project, found in observed.volumes.items() if self.volumes else ():
+            if names := [name for name in found if name not in self.external]:
                 said = f"remove the volume(s) {enumerate_words(names)}"
                 steps.append(Step(VOLUMES, said, {"names": names, "project": project}))
         return steps
@@ -157,7 +163,10 @@ class AbsentChange:
 
     def expected(self, observed: There, steps: Sequence[Step]) -> str:
         """Show what stays."""
-        kept = {} if self.volumes else observed.volumes
+        kept = {
+            project: [name for name in names if name in self.external or not self.volumes]
+            for project, names in observed.volumes.items()
+        }
         return self.describe(There(volumes=kept, projects=dict.fromkeys(kept, ())))
 
 
