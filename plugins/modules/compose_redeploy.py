@@ -181,7 +181,8 @@ options:
         files say now. Files that containers mount are not brought back. A second run changes
         nothing. The next run with V(present) deploys what the files say.
       - V(absent) takes the project and its colours down. If O(router) is given, the router forgets
-        the services first. Images stay, and volumes unless O(remove_volumes) is set.
+        the services first. Images stay, and volumes unless O(remove_volumes) is set. O(services)
+        is refused, since all of them go.
     type: str
     choices: [present, rolled_back, absent]
     default: present

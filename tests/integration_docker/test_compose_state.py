@@ -299,6 +299,15 @@ def test_a_project_is_taken_down_and_its_data_stays(stage: Stage, image: str, pr
     assert [v for v in stage.engine.volumes.list() if stage.name in str(v.name)] == []
 
 
+def test_to_take_one_service_down_is_not_to_take_down_all(stage: Stage, image: str) -> None:
+    stage.write({"web": service(image), "worker": service(image)})
+    stage.redeploy(router=None)
+    before = stage.state()
+    failed = stage.refused(router=None, state="absent", services=["worker"])
+    assert "services names worker" in failed["msg"] and "remove_orphans" in failed["next_step"]
+    assert stage.state() == before
+
+
 def test_who_ends_until_its_database_is_up_has_the_whole_time(stage: Stage, image: str) -> None:
     shared = {"volumes": ["shared:/shared"], "healthcheck": None, "ports": None}
     db = service(image, command=["bash", "-c", "sleep 7; touch /shared/up; sleep 999"], **shared)

@@ -15,7 +15,7 @@ from typing import Any
 from ..change import OnUndo, Step, run
 from ..engine.containers import Containers
 from ..engine.errors import Missing, engine_errors
-from ..errors import DeliveryError, enumerate_words
+from ..errors import BadOption, DeliveryError, enumerate_words
 from .cli import Limit
 from .coloured import LABEL
 from .engine_state import PROJECT, Instance, instances
@@ -171,7 +171,17 @@ class AbsentChange:
 
 
 def absent(session: Session) -> dict[str, Any]:
-    """Take a project down; return what the module documents."""
+    """Take a project down; return what the module documents.
+
+    :raises BadOption: services are named, which would be taken for all that is to go.
+    """
+    if session.params["services"]:
+        raise BadOption(
+            f"state absent takes down all of the project, and services names "
+            f"{enumerate_words(session.params['services'])}",
+            next_step="To take the project down, leave services out. To remove a service, remove "
+            "it from the compose files and set remove_orphans with state present.",
+        )
     change = AbsentChange(session)
     outcome = run(change, check_mode=session.check_mode)
     for text in change.routing.left if change.routing else ():
