@@ -39,7 +39,10 @@ def keep(
         if session.release is not None:
             now = before.gone_back()
         else:
-            now = before.with_newest(Release.of(project, images, given.said), most)
+            newest = Release.of(project, images, given.said)
+            if session.params["services"] and before.found:
+                newest = newest.upon(before.found[-1])
+            now = before.with_newest(newest, most)
         if now != before:
             now.write()
     except DeliveryError as error:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from .extension import Extensions
 from .project import Project
 
 FORMAT = 1
+# What the services of a model refer to.
+PARTS = ("networks", "volumes", "configs", "secrets")
 
 
 class NoRelease(DeliveryError):
@@ -68,6 +70,27 @@ class Release:
             if (found := images.get(name)) is not None
         }
         return cls(project.model, kept, tuple(sorted(project.services)), extensions)
+
+    def upon(self, former: Release) -> Release:
+        """Return what stands after a run of some services: of the others, what *former* has."""
+        specs = self.model.get("services") or {}
+        others = {n for n in former.services if n in specs and n not in self.services}
+        if not others:
+            return self
+        model = {**self.model}
+        for part in PARTS:
+            if both := {**(former.model.get(part) or {}), **(self.model.get(part) or {})}:
+                model[part] = both
+        model["services"] = {**specs, **{n: former.model["services"][n] for n in others}}
+        images = {n: one for n, one in former.images.items() if n in others}
+        said = {n: one for n, one in self.extensions.services.items() if n not in others}
+        said |= {n: one for n, one in former.extensions.services.items() if n in others}
+        return Release(
+            model,
+            {**images, **self.images},
+            tuple(sorted({*self.services, *others})),
+            replace(self.extensions, services=said),
+        )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,24 @@ def test_projects_of_one_name_on_two_engines_have_a_file_each() -> None:
         for host in ("unix:///var/run/docker.sock", "tcp://a:2376", "tcp://b:2376")
     }
     assert len(names) == 3 and "p.json" in names
+
+
+def test_a_run_of_some_services_keeps_what_stands_of_the_others(tmp_path: Path) -> None:
+    def of(web: str, worker: str, *names: str) -> Release:
+        both = [
+            service("web", environment={"V": web}),
+            service("worker", environment={"V": worker}),
+        ]
+        project = wanted(*both).project
+        ran = {name: project.services[name] for name in names}
+        images = {"web": Image(f"sha256:web{web}"), "worker": Image(f"sha256:worker{worker}")}
+        return Release.of(replace(project, services=ran), images, Extensions())
+
+    first = of("1", "1", "web", "worker")
+    # The files have version 2 of both.
+    second = of("2", "2", "web").upon(first)
+    assert second == of("2", "1", "web", "worker")
+    assert of("2", "2", "worker").upon(second) == of("2", "2", "web", "worker")
+    # What has never run, and what the files do not have any more, is no part of it.
+    assert of("2", "2", "web").upon(of("1", "1", "web")) == of("2", "2", "web")
+    assert V2.upon(first) == V2
