@@ -263,6 +263,22 @@ def test_what_is_renamed_keeps_its_data(stage: Stage, image: str, proxy: Proxy) 
     assert "No" in " ".join(read(stage, "/data/two", "database"))
 
 
+def test_a_renamed_service_goes_when_the_former_release_comes_back(
+    stage: Stage, image: str
+) -> None:
+    options = {"router": None, "remove_orphans": True}
+    volumes = {"volumes": {"data": {}}}
+    stage.write({"db": keeper(image, "v1", **NAMED)}, **volumes)
+    stage.redeploy(**options)
+    stage.write({"database": keeper(image, "v2", **NAMED)}, **volumes)
+    stage.redeploy(**options)
+    back = stage.redeploy(**options, state="rolled_back")
+    assert back["orphans"] == [f"{stage.name}-database-1"]
+    assert set(stage.serving().values()) == {f"{stage.name}-db-1"}
+    assert read(stage, "/data/starts") == ["v1", "v2", "v1"]
+    assert stage.redeploy(**options, state="rolled_back")["changed"] is False
+
+
 def test_what_is_of_no_service_any_more_is_named_and_left(stage: Stage, image: str) -> None:
     stage.write({"old": service(image), "web": service(image)})
     stage.redeploy()

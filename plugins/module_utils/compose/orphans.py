@@ -21,13 +21,17 @@ def orphans_of(
 ) -> dict[str, Sequence[Instance]]:
     """Return the orphans among a project's containers, by the service that they were of.
 
-    Services of profiles that are not enabled are in the files, so their containers are none.
+    Services of profiles that are not enabled are in the files, so their containers are none. Those
+    that the files enable now, and a release that comes back does not have, are orphans.
     """
     unknown = set(found) - set(project.model.get("services") or {})
     if not unknown:
         return {}
     told, _warnings = compose.read("--profile", "*", "config", "--services")
-    return {name: found[name] for name in sorted(unknown - set(told.split()))}
+    if disabled := unknown & set(told.split()):
+        enabled, _warnings = compose.read("config", "--services")
+        disabled -= set(enabled.split())
+    return {name: found[name] for name in sorted(unknown - disabled)}
 
 
 def with_orphans(project: Project, orphans: Mapping[str, Sequence[Instance]]) -> Project:
