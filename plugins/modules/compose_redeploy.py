@@ -265,7 +265,7 @@ options:
     description:
       - How many former releases O(state=rolled_back) can choose from, which is the newest of them.
         With O(strategy=blue_green) V(0) also removes the former colour, and any other number keeps
-        it, stopped.
+        it, stopped. V(0) removes the releases that were kept before.
     type: int
     default: 1
   releases_dir:

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import DeliveryError
 from .engine_state import Image
 from .project import Project, read_model
-from .releases import Release, Releases, path_of, read_releases
+from .releases import Release, Releases, forget, path_of, read_releases
 from .session import Session
 from .strategies import Given
 
@@ -32,9 +32,12 @@ def keep(
 ) -> None:
     """Note that what stands has been proved; a file that cannot be written is warned of."""
     most = int(session.params["keep_releases"])
-    if session.check_mode or not most:
+    if session.check_mode or (not most and session.release is not None):
         return
     try:
+        if not most:
+            forget(_path(session, project.name))
+            return
         before = _releases(session, project.name)
         if session.release is not None:
             now = before.gone_back()
@@ -50,5 +53,9 @@ def keep(
 
 
 def _releases(session: Session, project: str) -> Releases:
+    return read_releases(_path(session, project))
+
+
+def _path(session: Session, project: str) -> Path:
     folder = Path(session.params["releases_dir"]).expanduser()
-    return read_releases(path_of(folder, project, session.connection))
+    return path_of(folder, project, session.connection)

@@ -148,6 +148,17 @@ class Releases:
         replace_file(self.path, json.dumps(values), 0o600)
 
 
+def forget(path: Path) -> None:
+    """Remove the releases of a project: the newest is not what was proved last, and has secrets.
+
+    :raises DeliveryError: the file cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DeliveryError(f"{path} cannot be removed: {error.strerror}") from error
+
+
 def path_of(folder: Path, project: str, connection: Connection) -> Path:
     """Return the file for a project; projects of one name on several engines have one each."""
     if connection.local:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.engine_
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.extension import (
     Extensions,
 )
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.history import keep
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.releases import (
     NoRelease,
     Release,
@@ -22,6 +25,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.release
     path_of,
     read_releases,
 )
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.strategies import Given
 from ansible_collections.immutable.delivery.plugins.module_utils.engine.options import Connection
 from ansible_collections.immutable.delivery.plugins.module_utils.errors import DeliveryError
 
@@ -111,3 +115,15 @@ def test_a_run_of_some_services_keeps_what_stands_of_the_others(tmp_path: Path) 
     # What has never run, and what the files do not have any more, is no part of it.
     assert of("2", "2", "web").upon(of("1", "1", "web")) == of("2", "2", "web")
     assert V2.upon(first) == V2
+
+
+def test_where_none_is_kept_no_older_one_comes_back(tmp_path: Path) -> None:
+    params = {"releases_dir": str(tmp_path), "services": []}
+    project = wanted(service("web")).project
+    session: Any = SimpleNamespace(
+        check_mode=False, params=params, release=None, connection=Connection("unix:///s")
+    )
+    for most, there in ((1, True), (0, False), (0, False), (1, True)):
+        params["keep_releases"] = most
+        keep(session, project, Given(), {})
+        assert (tmp_path / "p.json").exists() is there
