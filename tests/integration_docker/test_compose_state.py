@@ -315,6 +315,21 @@ def test_a_project_is_taken_down_and_its_data_stays(stage: Stage, image: str, pr
     assert [v for v in stage.engine.volumes.list() if stage.name in str(v.name)] == []
 
 
+def test_a_volume_of_another_project_stays(stage: Stage, image: str) -> None:
+    real = f"{stage.name}-shared"
+    stage.engine.volumes.create(real, labels={"com.docker.compose.project": "another"})
+    unnamed = service(image, volumes=["/cache"])
+    stage.write(
+        {"db": keeper(image, "v1", **NAMED), "web": unnamed}, volumes={"data": {"name": real}}
+    )
+    stage.redeploy(router=None)
+    (web,) = stage.of("web")
+    (cache,) = [mount["Name"] for mount in web.attrs["Mounts"]]
+    assert stage.redeploy(router=None, state="absent", remove_volumes=True)["volumes"] == []
+    there = [volume.name for volume in stage.engine.volumes.list()]
+    assert (real in there, cache in there) == (True, False)
+
+
 def test_to_take_one_service_down_is_not_to_take_down_all(stage: Stage, image: str) -> None:
     stage.write({"web": service(image), "worker": service(image)})
     stage.redeploy(router=None)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -111,10 +111,7 @@ class AbsentChange:
         elif step.action == DOWN:
             self._down(step.detail["project"])
         else:
-            for name in step.detail["names"]:
-                # Compose has removed those that it knows of.
-                with suppress(Missing), engine_errors(f"remove the volume {name}"):
-                    self.client.api.remove_volume(name)
+            self._remove_volumes(step.detail["names"])
 
     def _back(self, on_undo: OnUndo, undo: Callable[[], object], state: str = "") -> None:
         """Note how a route comes back while those that it led to still run."""
@@ -122,21 +119,34 @@ class AbsentChange:
 
     def _down(self, project: str) -> None:
         self.going = True
+        found = [one for ones in instances(self.client, project).values() for one in ones]
+        self._take_down(project, found)
+        if self.volumes:
+            # No list of volumes tells whose they were.
+            self._remove_volumes({m.name for one in found for m in one.mounts if m.anonymous})
+
+    def _take_down(self, project: str, found: Sequence[Instance]) -> None:
         if project == self.project.name:
             timeout = float(self.session.params["wait_timeout"])
             self.session.compose.run(
                 self.project.model,
-                *("down", "--remove-orphans", *(["--volumes"] if self.volumes else [])),
+                # By --volumes it would remove those that another project made, too.
+                *("down", "--remove-orphans"),
                 doing=f"take {project} down",
                 limit=Limit(timeout, "Raise wait_timeout if its containers take longer to end."),
             )
             return
         engine = Containers(self.client)
-        for ones in instances(self.client, project).values():
-            for one in ones:
-                engine.stop_and_keep(one.id, one.grace, one.name)
-                engine.remove(one.id, one.name)
+        for one in found:
+            engine.stop_and_keep(one.id, one.grace, one.name)
+            # With remove_volumes they go afterwards.
+            engine.remove(one.id, one.name, volumes=False)
         remove_networks(self.client, project)
+
+    def _remove_volumes(self, names: Iterable[str]) -> None:
+        for name in sorted(names):
+            with suppress(Missing), engine_errors(f"remove the volume {name}"):
+                self.client.api.remove_volume(name)
 
     def verify(self, observed: There, applied: Sequence[Step]) -> There:
         """Look again.
