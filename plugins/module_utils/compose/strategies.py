@@ -121,11 +121,13 @@ def check_given(project: Project, given: Given) -> None:
 def data_of(project: Project, service: Service, given: Given, image: Image | None) -> str:
     """Return what a service keeps its data in, for people; empty where it keeps none alone.
 
-    Several containers of a service share what they write to already, and a job is done before
-    anybody else begins.
+    Several containers of a service share what they write to already, but for anonymous volumes, of
+    which each has its own. A job is done before anybody else begins.
     """
-    if service.static or service.scale != 1 or service.name in given.shared:
+    if service.static or not service.scale or service.name in given.shared:
         return ""
+    if service.scale > 1:
+        return next(_anonymous(service, image), "")
     return next(_data_of(project, service, given, image), "")
 
 
@@ -152,11 +154,7 @@ def _data_of(
     for mount in mounts:
         if not mount.get("read_only") and mount.get("source") not in given.shared | filled:
             yield from _data_in(mount, given)
-    covered = {place_of(mount.get("target")) for mount in mounts}
-    covered |= {place_of(str(text).split(":", maxsplit=1)[0]) for text in service.tmpfs}
-    for place in sorted(image.volumes if image else ()):
-        if place_of(place) not in covered:
-            yield f"the volume that its image declares ({place_of(place)})"
+    yield from _anonymous(service, image)
     for source, writes in service.volumes_of_others:
         other = project.services.get(source)
         if not writes or (other is not None and other.static):
@@ -165,6 +163,18 @@ def _data_of(
             yield f"the volumes of {source}"
         elif said := data_of(project, other, given, None):
             yield said
+
+
+def _anonymous(service: Service, image: Image | None) -> Iterator[str]:
+    mounts = service.spec.get("volumes") or ()
+    for mount in mounts:
+        if mount.get("type") == "volume" and not mount.get("source"):
+            yield f"a volume at {mount.get('target')}"
+    covered = {place_of(mount.get("target")) for mount in mounts}
+    covered |= {place_of(str(text).split(":", maxsplit=1)[0]) for text in service.tmpfs}
+    for place in sorted(image.volumes if image else ()):
+        if place_of(place) not in covered:
+            yield f"the volume that its image declares ({place_of(place)})"
 
 
 def _data_in(mount: Mapping[str, Any], given: Given) -> Iterator[str]:
