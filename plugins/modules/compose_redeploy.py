@@ -63,7 +63,8 @@ attributes:
   idempotent:
     support: full
 notes:
-  - Keep deploys of one project apart with M(immutable.delivery.deploy_lock).
+  - Keep deploys of one project apart with M(immutable.delivery.deploy_lock). Without it, a second
+    run on the same host fails before it changes anything; runs on several hosts are not noticed.
   - A container takes over the anonymous volumes of the one that it replaces in turn, as with
     compose itself; those of O(static_services) are filled anew from their image, and one that runs
     beside the one that it follows begins with its own.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,27 @@ def test_lock_step_replaces_in_turn_who_keeps_data(stage: Stage, image: str, pro
     assert "No" in " ".join(read(stage, "/data/two"))
     assert (done["downtimes"]["web"], done["downtimes"]["db"] > 0) == (0, True)
     assert stage.redeploy(strategy="rolling")["changed"] is False
+
+
+def test_of_two_runs_at_once_the_second_is_refused(stage: Stage, image: str) -> None:
+    # It takes its time to end, so both would wait for the same one, and then start their own.
+    slow = KEEPER.replace("exec python3", 'trap "sleep 5; exit" TERM; python3') + " & wait"
+    command = ["bash", "-c", slow.replace("$", "$$")]
+    for version in ("v1", "v2"):
+        db = keeper(image, version, command=command, stop_grace_period="20s", **NAMED)
+        stage.write({"db": db}, volumes={"data": {}})
+        if version == "v1":
+            stage.redeploy(router=None)
+    (former,) = stage.of("db")
+    with stage.start(router=None) as first:
+        deadline = time.monotonic() + 60
+        while len(stage.of("db")) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        failed = stage.refused(router=None)
+        assert (failed["kind"], failed["state"]) == ("busy", "Nothing was changed by this one.")
+        assert first.end().code == 0
+    assert read(stage, "/data/starts") == ["v1", "v2"]
+    assert [one.name for one in stage.of("db")] == [former.name]
 
 
 def test_who_keeps_data_serves_again_after_a_failure(stage: Stage, image: str) -> None:

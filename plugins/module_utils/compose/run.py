@@ -19,6 +19,7 @@ from ..errors import BadOption, enumerate_words
 from ..given import check_least, check_seconds
 from ..signals import ignore_signals, signals_as_errors
 from .absent import absent
+from .alone import alone
 from .beside import beside
 from .coloured import LABEL
 from .decision import Wanted
@@ -28,7 +29,7 @@ from .history import going_back, keep
 from .images import Images, image_ids
 from .options import compose_of
 from .orphans import orphans_of, warning, with_orphans
-from .project import Project
+from .project import Project, read_model
 from .redeploy import RedeployChange
 from .report import downtimes, result
 from .routing import ProjectRouting
@@ -63,15 +64,23 @@ def redeploy(
     try:
         with signals_as_errors():
             session = Session(params, check_mode, warn, client, compose, connection)
-            if params["state"] == "absent":
-                return absent(session)
-            if params["state"] == "rolled_back":
-                session = going_back(session)
-            if params["strategy"] == BLUE_GREEN:
-                return beside(session)
-            return in_place(session)
+            if check_mode:
+                return _redeploy(session)
+            name = params["project_name"] or read_model(compose)[0]["name"]
+            with alone(connection, str(name)):
+                return _redeploy(session)
     finally:
         client.close()
+
+
+def _redeploy(session: Session) -> dict[str, Any]:
+    if session.params["state"] == "absent":
+        return absent(session)
+    if session.params["state"] == "rolled_back":
+        session = going_back(session)
+    if session.params["strategy"] == BLUE_GREEN:
+        return beside(session)
+    return in_place(session)
 
 
 def in_place(session: Session) -> dict[str, Any]:
