@@ -239,6 +239,18 @@ def test_a_colour_that_is_no_good_leaves_the_database_as_it_was(
     assert "No" in " ".join(read(stage, "/data/two"))
 
 
+def test_another_project_with_the_name_of_a_colour_is_not_touched(stage: Stage, image: str) -> None:
+    other = f"{stage.name}-blue"
+    stage.write({"app": service(image)})
+    stage.redeploy(router=None, project_name=other)
+    before = [(one.id, one.status) for one in stage.containers(other)]
+    stage.write({"web": service(image)})
+    failed = stage.refused(strategy="blue_green")
+    assert f"the project {other} has {other}-app-1" in failed["msg"]
+    assert failed["state"] == "Nothing was changed."
+    assert [(one.id, one.status) for one in stage.containers(other)] == before
+
+
 def test_what_plain_compose_has_brought_up_is_taken_over(
     stage: Stage, image: str, proxy: Proxy
 ) -> None:

@@ -19,7 +19,7 @@ from ..signals import ignore_signals
 from .blue_green import BlueGreenChange, look
 from .both import Both
 from .colour_engine import ColourEngine
-from .coloured import Joint, coloured, only
+from .coloured import LABEL, Joint, coloured, only
 from .colours import Move, Standing, candidate, live_project, slots
 from .decision import State, Wanted, decide
 from .engine_state import Image, Instance, instances
@@ -207,6 +207,7 @@ class Pair:
 
     def _check_apart(self, standing: Standing) -> None:
         for colour in slots(self.base.name):
+            self._check_ours(colour, standing)
             for name, ones in standing.projects[colour].items():
                 if (
                     name in self.base.services
@@ -220,6 +221,23 @@ class Pair:
                         f"`x-delivery: {{shared: true}}` below it. Else move its data to "
                         f"{self.base.name}, take {colour} down, and run this again.",
                     )
+
+    def _check_ours(self, colour: str, standing: Standing) -> None:
+        """Make sure that a project with the name of a colour is no other one, to be removed."""
+        known = {*self.base.services, *(self.base.model.get("services") or {})}
+        others = sorted(
+            one.name
+            for one in standing.instances(colour)
+            if LABEL not in one.container.labels and one.service not in known
+        )
+        if others:
+            raise Unsuitable(
+                f"the project {colour} has {enumerate_words(others)}, of no service of these "
+                f"files, and strategy {BLUE_GREEN} needs that name for a colour of "
+                f"{self.base.name}",
+                next_step=f"Give this project another name by project_name, or take {colour} down "
+                "if nobody needs it.",
+            )
 
     def in_place(self, images: Mapping[str, Image | None], move: Move) -> RedeployChange:
         """Return the change of what is not doubled."""

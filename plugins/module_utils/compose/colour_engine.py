@@ -68,12 +68,12 @@ class ColourEngine:
     def remove(self, project: str) -> None:
         """Remove a colour with all that it has made; of the project itself what is doubled.
 
-        Volumes of a colour that an older version has brought up may hold data, and stay.
+        Volumes of what was not brought up as a colour may hold data, and stay.
         """
         found = [one for ones in patiently(self.instances, project).values() for one in ones]
         ours = project != self.base and all(LABEL in one.container.labels for one in found)
         for one in found:
-            patiently(EngineContainers(self.client).remove, one.id)
+            patiently(EngineContainers(self.client).remove, one.id, volumes=ours)
         if project == self.base:
             return
         patiently(remove_networks, self.client, project)
