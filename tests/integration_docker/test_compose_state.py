@@ -300,11 +300,13 @@ def test_what_is_renamed_keeps_its_data(stage: Stage, image: str, proxy: Proxy) 
 def test_a_renamed_service_goes_when_the_former_release_comes_back(
     stage: Stage, image: str
 ) -> None:
-    options = {"router": None, "remove_orphans": True}
+    options: dict[str, Any] = {"router": None, "remove_orphans": True}
     volumes = {"volumes": {"data": {}}}
     stage.write({"db": keeper(image, "v1", **NAMED)}, **volumes)
     stage.redeploy(**options)
     stage.write({"database": keeper(image, "v2", **NAMED)}, **volumes)
+    # The task knows the service by its new name.
+    options |= {"strategies": {"database": "recreate"}}
     stage.redeploy(**options)
     back = stage.redeploy(**options, state="rolled_back")
     assert back["orphans"] == [f"{stage.name}-database-1"]

@@ -74,7 +74,7 @@ class Session:
             model,
             warnings=warnings,
             services=self.release.services if self.release else self.params["services"],
-            static=self.params["static_services"],
+            static=[n for n in self.params["static_services"] if self._may_have(n)],
             run_once=self.params["run_once_services"],
         )
         learn_secrets(model)
@@ -92,8 +92,11 @@ class Session:
         said = self.release.extensions if self.release else read_extensions(self.compose)
         return Given(
             self.params["strategy"],
-            {**said.strategies, **self.params["strategies"]},
-            said.shared | frozenset(self.params["shared"]),
+            {
+                **said.strategies,
+                **{n: one for n, one in self.params["strategies"].items() if self._may_have(n)},
+            },
+            said.shared | frozenset(filter(self._may_have, self.params["shared"])),
             self._is_folder,
             said,
         )
@@ -112,6 +115,13 @@ class Session:
         strategies.update(dict.fromkeys(unknown, RECREATE))
         check_repeatable(project, self.compose.folder, strategies)
         return found
+
+    def _may_have(self, name: str) -> bool:
+        """Tell whether an option may name a service or volume: the task knows those of today."""
+        if self.release is None:
+            return True
+        model = self.release.model
+        return name in (model.get("services") or {}) or name in (model.get("volumes") or {})
 
     def _is_folder(self, path: str) -> bool | None:
         """Tell whether a path of the engine's host is a folder, which compose makes if need be."""
