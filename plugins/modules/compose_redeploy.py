@@ -33,8 +33,8 @@ description:
     C(docker compose config) tells another hash for them than C(docker compose up) gives.
   - A new container takes the name and number of the one that it replaces, as soon as that one has
     stopped. While both are there, one of them has an id at the end of its name.
-  - Anonymous volumes that no container uses any more are kept, and named in
-    RV(superseded_volumes); but for those of O(static_services), whose content is their image's.
+  - Volumes that no container uses any more are kept, and named in RV(superseded_volumes); but for
+    anonymous ones of O(static_services), whose content is their image's.
 author:
   - immutable.delivery contributors (@immutable-delivery)
 requirements:
@@ -535,8 +535,8 @@ would_build:
   elements: str
 superseded_volumes:
   description:
-    - The anonymous volumes of replaced containers that no container uses any more. They are kept;
-      C(docker volume rm) removes them.
+    - The volumes of replaced containers that no container uses any more, as after a volume was
+      renamed in the compose files. They are kept; C(docker volume rm) removes them.
   returned: success
   type: list
   elements: dict

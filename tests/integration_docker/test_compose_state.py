@@ -297,6 +297,16 @@ def test_what_is_renamed_keeps_its_data(stage: Stage, image: str, proxy: Proxy) 
     assert "No" in " ".join(read(stage, "/data/two", "database"))
 
 
+def test_a_volume_that_has_another_name_now_is_named(stage: Stage, image: str) -> None:
+    stage.write({"db": keeper(image, "v1", **NAMED)}, volumes={"data": {}})
+    stage.redeploy(router=None)
+    stage.write({"db": keeper(image, "v2", volumes=["pg:/data"])}, volumes={"pg": {}})
+    done = stage.redeploy(router=None)
+    left = {"name": f"{stage.name}_data", "service": "db", "place": "/data"}
+    assert done["superseded_volumes"] == [left]
+    assert f"the volume {stage.name}_data of db" in str(done["warnings"])
+
+
 def test_a_renamed_service_goes_when_the_former_release_comes_back(
     stage: Stage, image: str
 ) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Former containers removed, and their anonymous volumes kept: somebody may want the data."""
+"""Former containers removed, and their volumes kept: somebody may want the data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..engine.containers import Containers
 from ..engine.errors import Missing, engine_errors
 from ..engine.inspect import CREATED
 from ..errors import DeliveryError
-from .engine_state import Instance
+from .engine_state import ANONYMOUS, Instance
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Superseded:
-    """An anonymous volume that no container uses any more."""
+    """A volume that no container uses any more: an anonymous one, or one by another name before."""
 
     name: str
     service: str
     place: str
 
     def __str__(self) -> str:
+        kind = "anonymous volume" if len(self.name) == ANONYMOUS else "volume"
         return (
-            f"the anonymous volume {self.name} of {self.service} ({self.place}) was kept, and no "
+            f"the {kind} {self.name} of {self.service} ({self.place}) was kept, and no "
             f"container uses it any more. To remove it, run: docker volume rm {self.name}"
         )
 
@@ -49,9 +50,10 @@ class Removed:
 def remove_former(
     containers: Containers, olds: Iterable[Instance], static: Collection[str]
 ) -> Removed:
-    """Remove former containers. Their anonymous volumes stay unless they hold nothing of their own.
+    """Remove former containers. Their volumes stay unless they hold nothing of their own.
 
-    These are volumes of services whose content is their image's, and of containers that never ran.
+    These are anonymous volumes of services whose content is their image's, and of containers that
+    never ran.
 
     :param static: those services.
     """
@@ -74,13 +76,20 @@ def remove_former(
 
 
 def kept_volumes(olds: Sequence[Instance], static: Collection[str]) -> list[Superseded]:
-    """Return the anonymous volumes of former containers that are not removed with them: pure."""
-    gone = {mount.name for one in olds if _is_filled_anew(one, static) for mount in one.mounts}
+    """Return the volumes of former containers that are not removed with them: pure."""
+    gone = {
+        mount.name
+        for one in olds
+        if _is_filled_anew(one, static)
+        for mount in one.mounts
+        if mount.anonymous
+    }
     found: dict[str, Superseded] = {}
     # What comes from another container is that one's.
     for one in sorted(olds, key=lambda one: bool(one.volumes_from)):
         for mount in one.mounts:
-            if mount.anonymous and mount.name not in gone:
+            never_ran = one.container.status == CREATED
+            if mount.name not in gone and not (never_ran and not mount.anonymous):
                 found.setdefault(mount.name, Superseded(mount.name, one.service, mount.place))
     return list(found.values())
 

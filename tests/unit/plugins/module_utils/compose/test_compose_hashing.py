@@ -380,9 +380,10 @@ def with_mounts(name: str, status: str, *mounts: str, **more: Any) -> Instance:
 @pytest.mark.parametrize(
     ("olds", "kept"),
     [
-        ([with_mounts("db", "exited", VOLUME, "named")], [(VOLUME, "db")]),
+        # Whether a successor uses the named one is asked afterwards.
+        ([with_mounts("db", "exited", VOLUME, "named")], [(VOLUME, "db"), ("named", "db")]),
         # It never ran.
-        ([with_mounts("db", "created", VOLUME)], []),
+        ([with_mounts("db", "created", VOLUME, "named")], []),
         # Its content is its image's, also if another has mounted it.
         (
             [
