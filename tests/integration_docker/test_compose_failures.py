@@ -246,7 +246,7 @@ def test_images_that_cannot_be_got(stage: Stage) -> None:
         ({"static_services": ["nobody"]}, "static_services names nobody"),
         ({"wait_timeout": 0}, "wait_timeout"),
         ({"keep_releases": -1}, "keep_releases"),
-        ({"state": "absent", "services": ["web"]}, "takes the whole project down"),
+        ({"state": "absent", "services": ["web"]}, "takes down all of the project"),
         ({"remove_volumes": True}, "remove_volumes is for state absent"),
         ({"strategy": "blue_green"}, "router"),
         (

@@ -50,12 +50,6 @@ def redeploy(
             raise BadOption(f"{name} must be more than 0 seconds, and not endless")
     check_seconds(params, ("soak",))
     check_least(params, "keep_releases", 0)
-    if params["state"] == "absent" and params["services"]:
-        raise BadOption(
-            "state absent takes the whole project down, and services names some of it",
-            next_step="Leave services out, or remove them from the compose files and set "
-            "remove_orphans.",
-        )
     if params["remove_volumes"] and params["state"] != "absent":
         raise BadOption("remove_volumes is for state absent alone")
     connection = Connection.of(params)
