@@ -71,8 +71,7 @@ def hows(project: Project, given: Given, images: Mapping[str, Image | None]) -> 
     """
     check_given(project, given)
     kept = {
-        name: data_of(project, service, given, images.get(name))
-        for name, service in project.services.items()
+        name: data_of(project, service, given, images) for name, service in project.services.items()
     }
     found = {
         name: replace(
@@ -118,7 +117,9 @@ def check_given(project: Project, given: Given) -> None:
             )
 
 
-def data_of(project: Project, service: Service, given: Given, image: Image | None) -> str:
+def data_of(
+    project: Project, service: Service, given: Given, images: Mapping[str, Image | None]
+) -> str:
     """Return what a service keeps its data in, for people; empty where it keeps none alone.
 
     Several containers of a service share what they write to already, but for anonymous volumes, of
@@ -127,8 +128,8 @@ def data_of(project: Project, service: Service, given: Given, image: Image | Non
     if service.static or not service.scale or service.name in given.shared:
         return ""
     if service.scale > 1:
-        return next(_anonymous(service, image), "")
-    return next(_data_of(project, service, given, image), "")
+        return next(_anonymous(service, images.get(service.name)), "")
+    return next(_data_of(project, service, given, images), "")
 
 
 def folders_of(service: Service, given: Given) -> frozenset[str]:
@@ -142,7 +143,7 @@ def folders_of(service: Service, given: Given) -> frozenset[str]:
 
 
 def _data_of(
-    project: Project, service: Service, given: Given, image: Image | None
+    project: Project, service: Service, given: Given, images: Mapping[str, Image | None]
 ) -> Iterator[str]:
     filled = {
         mount.get("source")
@@ -154,14 +155,14 @@ def _data_of(
     for mount in mounts:
         if not mount.get("read_only") and mount.get("source") not in given.shared | filled:
             yield from _data_in(mount, given)
-    yield from _anonymous(service, image)
+    yield from _anonymous(service, images.get(service.name))
     for source, writes in service.volumes_of_others:
         other = project.services.get(source)
         if not writes or (other is not None and other.static):
             continue
         if other is None:
             yield f"the volumes of {source}"
-        elif said := data_of(project, other, given, None):
+        elif said := data_of(project, other, given, images):
             yield said
 
 

@@ -142,6 +142,13 @@ def test_what_a_static_service_fills_is_no_data_of_those_that_read_it() -> None:
     assert {one.strategy for one in found.values()} == {ROLLING}
 
 
+def test_who_has_the_volumes_of_another_has_those_that_its_image_declares() -> None:
+    data, db = service("data"), service("db", volumes_from=["data"])
+    found = hows(project(data, db), given(), {"data": DECLARES, "db": PLAIN})
+    assert {one.strategy for one in found.values()} == {RECREATE}
+    assert "the volume that its image declares (/data)" in found["db"].why
+
+
 def strategies(*services: Service) -> dict[str, str]:
     found = hows(project(*services), given(BLUE_GREEN), {})
     return {name: one.strategy for name, one in found.items()}
