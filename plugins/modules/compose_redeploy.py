@@ -148,9 +148,10 @@ options:
       - A service that keeps data and runs as one container is stopped before the next one starts,
         under every strategy, unless O(shared) or the compose file says that several containers may
         write to its data at a time. It keeps data if it mounts a named volume, a volume that its
-        image declares, or a folder of the host that it may write to. With O(strategy=blue_green)
-        it belongs to the project itself, and both colours find it by its name; it does not find
-        them, since a name would mean two containers. Jobs are done there once a deploy.
+        image declares, or a folder or an SQLite database of the host that it may write to. With
+        O(strategy=blue_green) it belongs to the project itself, and both colours find it by its
+        name; it does not find them, since a name would mean two containers. Jobs are done there
+        once a deploy.
       - A service that C(rolling) or C(blue_green) doubles may have no C(container_name) and no
         fixed host port.
     type: str

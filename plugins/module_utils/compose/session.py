@@ -34,6 +34,8 @@ from .suitable import check_repeatable, check_startable
 if TYPE_CHECKING:
     from docker import DockerClient
 
+SQLITE = b"SQLite format 3\0"
+
 
 @dataclass(frozen=True)
 class Session:
@@ -98,6 +100,7 @@ class Session:
             },
             said.shared | frozenset(filter(self._may_have, self.params["shared"])),
             self._is_folder,
+            is_sqlite if self.connection.local else lambda path: False,
             said,
         )
 
@@ -182,3 +185,12 @@ def tag_back(session: Session, getting: ImagesChange | None) -> str:
     except DeliveryError as error:
         return f"The former images could not get their names back: {error.message}."
     return ""
+
+
+def is_sqlite(path: str) -> bool:
+    """Tell whether a file has a SQLite database: its journal lies beside it, in each container."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(SQLITE)) == SQLITE
+    except OSError:
+        return False

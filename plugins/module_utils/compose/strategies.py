@@ -53,6 +53,7 @@ class Given:
     :param strategies: by service, where it has one of its own.
     :param shared: the services and volumes that several containers may write to at a time.
     :param is_folder: tells whether a path of the host is a folder; None where that is not known.
+    :param is_database: tells whether a path of the host is a file with a database.
     :param said: what the compose files alone say.
     """
 
@@ -60,6 +61,7 @@ class Given:
     strategies: Mapping[str, str] = field(default_factory=dict)
     shared: frozenset[str] = frozenset()
     is_folder: Callable[[str], bool | None] = lambda path: None
+    is_database: Callable[[str], bool] = lambda path: False
     said: Extensions = field(default_factory=Extensions)
 
 
@@ -133,7 +135,7 @@ def data_of(
 
 
 def folders_of(service: Service, given: Given) -> frozenset[str]:
-    """Return the folders of the host that a service keeps data in, normalised."""
+    """Return the folders, and files with databases, of the host that a service keeps data in."""
     mounts = [one for one in service.spec.get("volumes") or () if one.get("type") == "bind"]
     return frozenset(
         place_of(mount.get("source"))
@@ -183,8 +185,11 @@ def _data_in(mount: Mapping[str, Any], given: Given) -> Iterator[str]:
     if kind == "volume":
         yield f"the volume {source} ({target})" if source else f"a volume at {target}"
     path = str(source or "/dev")
-    if kind == "bind" and not _not_data(path) and given.is_folder(path) is not False:
-        yield f"the folder {source} ({target})"
+    if kind == "bind" and not _not_data(path):
+        if given.is_folder(path) is not False:
+            yield f"the folder {source} ({target})"
+        elif given.is_database(path):
+            yield f"the database {source} ({target})"
 
 
 def _not_data(path: str) -> bool:

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from ansible_collections.immutable.delivery.plugins.module_utils.compose.extensi
 )
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.project import Project
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.service import Service
+from ansible_collections.immutable.delivery.plugins.module_utils.compose.session import is_sqlite
 from ansible_collections.immutable.delivery.plugins.module_utils.compose.strategies import (
     BLUE_GREEN,
     RECREATE,
@@ -140,6 +143,21 @@ def test_what_a_static_service_fills_is_no_data_of_those_that_read_it() -> None:
     web = service("web", volumes=[NAMED])
     found = hows(project(static, api, web), given(), {})
     assert {one.strategy for one in found.values()} == {ROLLING}
+
+
+def test_a_database_in_a_file_of_the_host_is_data(tmp_path: Path) -> None:
+    app, empty = tmp_path / "app.db", tmp_path / "empty"
+    with closing(sqlite3.connect(app)) as database:
+        database.execute("create table orders (number)")
+    empty.touch()
+    assert [is_sqlite(str(p)) for p in (app, empty, tmp_path)] == [True, False, False]
+    for path, strategy in ((app, RECREATE), (empty, ROLLING)):
+        web = service("web", volumes=[{**FILE, "source": str(path)}])
+        given_ = Given(ROLLING, is_folder=lambda path: False, is_database=is_sqlite)
+        found = hows(project(web), given_, {"web": PLAIN})["web"]
+        assert found.strategy == strategy
+        assert found.why == (f"it keeps data in the database {app} (/etc/app.conf)" * (path == app))
+        assert found.folders == ({str(app)} if path == app else frozenset())
 
 
 def test_who_has_the_volumes_of_another_has_those_that_its_image_declares() -> None:
