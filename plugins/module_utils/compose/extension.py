@@ -25,6 +25,8 @@ except ImportError:  # it is needed only where the extension is used
 KEY = "x-delivery"
 SERVICE_KEYS: Mapping[str, type] = {"strategy": str, "shared": bool}
 VOLUME_KEYS: Mapping[str, type] = {"shared": bool}
+# What has names of its users' choice.
+FREE = ("environment", "labels", "annotations", "sysctls", "driver_opts")
 
 
 class BadExtension(ComposeError):
@@ -67,10 +69,41 @@ def read_extensions(compose: Compose) -> Extensions:
             "and shared instead.",
         )
     document = yaml.safe_load(text) or {}
-    return Extensions(
+    found = Extensions(
         _checked(document.get("services"), "service", SERVICE_KEYS),
         _checked(document.get("volumes"), "volume", VOLUME_KEYS),
     )
+    _check_places(document, found)
+    return found
+
+
+def _check_places(document: Mapping[str, Any], found: Extensions) -> None:
+    """Make sure that nothing is said where nobody reads it.
+
+    At the top of a file it may be what services and volumes refer to by an anchor.
+
+    :raises BadExtension: it is.
+    """
+    wrong = [
+        f"in {name}"
+        for kind in ("services", "volumes")
+        for name, entry in (document.get(kind) or {}).items()
+        for key, value in (entry or {}).items()
+        if key not in {KEY, *FREE} and _has_key(value)
+    ]
+    if KEY in document and not found.services and not found.volumes:
+        wrong.append("at the top of the file")
+    if wrong:
+        raise BadExtension(
+            f"{KEY} {wrong[0]} is at a place where it says nothing",
+            next_step="Write it directly below a service or a volume.",
+        )
+
+
+def _has_key(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return KEY in value or any(map(_has_key, value.values()))
+    return isinstance(value, list) and any(map(_has_key, value))
 
 
 def _checked(

@@ -240,3 +240,14 @@ def test_extensions_are_read_of_services_and_volumes() -> None:
 def test_an_extension_that_cannot_be_used_is_told(said: str, words: str) -> None:
     with pytest.raises(BadExtension, match=words):
         rendered(f"services:\n  db:\n    x-delivery: {said}\n")
+
+
+def test_an_extension_at_a_place_where_nobody_reads_it_is_told() -> None:
+    said = "x-delivery: {strategy: recreate}"
+    with pytest.raises(BadExtension, match="x-delivery in db is at a place"):
+        rendered(f"services:\n  db:\n    deploy:\n      {said}\n")
+    with pytest.raises(BadExtension, match="at the top of the file"):
+        rendered(f"services:\n  db: {{}}\n{said}\n")
+    # There it is what a service refers to.
+    assert rendered(f"services:\n  db:\n    {said}\n{said}\n").strategies == {"db": "recreate"}
+    assert rendered("services:\n  db:\n    labels: {x-delivery: a}\n") == Extensions()
