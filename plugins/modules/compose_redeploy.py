@@ -190,8 +190,8 @@ options:
     default: present
   remove_volumes:
     description:
-      - Whether O(state=absent) removes the project's volumes, with all the data in them. Volumes
-        that are C(external) stay.
+      - Whether O(state=absent) removes the project's volumes, with all the data in them, and its
+        releases in O(releases_dir). Volumes that are C(external) stay.
     type: bool
     default: false
   remove_orphans:

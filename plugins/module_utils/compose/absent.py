@@ -19,6 +19,7 @@ from ..errors import BadOption, DeliveryError, enumerate_words
 from .cli import Limit
 from .coloured import LABEL
 from .engine_state import PROJECT, Instance, instances
+from .history import forget_all
 from .networks import network_ids, remove_networks
 from .report import entry
 from .session import Session
@@ -196,6 +197,8 @@ def absent(session: Session) -> dict[str, Any]:
     outcome = run(change, check_mode=session.check_mode)
     for text in change.routing.left if change.routing else ():
         session.warn(text)
+    if change.volumes and not session.check_mode:
+        forget_all(session, change.project.name)
     gone = [one for ones in outcome.before.projects.values() for one in ones]
     return {
         **outcome.result(),

@@ -52,6 +52,14 @@ def keep(
         session.warn(f"this release cannot come back later, since {error.message}")
 
 
+def forget_all(session: Session, project: str) -> None:
+    """Remove what is kept of a project, secrets among it; a file that stays is warned of."""
+    try:
+        forget(_path(session, project))
+    except DeliveryError as error:
+        session.warn(error.message)
+
+
 def _releases(session: Session, project: str) -> Releases:
     return read_releases(_path(session, project))
 
