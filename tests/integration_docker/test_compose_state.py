@@ -460,9 +460,9 @@ def test_who_shares_the_network_of_a_named_container_is_replaced_with_it(
     stage: Stage, image: str
 ) -> None:
     def write(version: str) -> None:
-        side = service(image, ports=None, network_mode=f"container:{stage.name}-web-1")
-        side["environment"]["PORT"] = "8081"
-        side["healthcheck"] = None
+        joined = f"container:{stage.name}-web-1"
+        side = service(image, ports=None, network_mode=joined, environment={"PORT": "8081"})
+        side["healthcheck"] = {"disable": True}
         stage.write({"web": service(image, version), "side": side})
 
     write("v1")
