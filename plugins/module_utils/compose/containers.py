@@ -286,7 +286,8 @@ class Containers(EngineContainers):
         there: Mapping[str, int],
     ) -> None:
         scales = []
-        for name in sorted(self.project.needs(counts)):
+        # Compose takes along what these depend on, and refuses to scale anything else.
+        for name in sorted(self.project.needs(counts, references=False)):
             scales += ["--scale", f"{name}={there.get(name, 0) + counts.get(name, 0)}"]
         every = {
             name: without_name(service.spec)

@@ -68,8 +68,11 @@ class Project:
             left -= set(ready)
         return levels
 
-    def needs(self, names: Iterable[str]) -> set[str]:
-        """Return *names* and all they depend on."""
+    def needs(self, names: Iterable[str], *, references: bool = True) -> set[str]:
+        """Return *names* and all they depend on.
+
+        :param references: whether that is also what they refer to, and not only by ``depends_on``.
+        """
         found: set[str] = set()
         left = list(names)
         while left:
@@ -77,7 +80,8 @@ class Project:
             if name in found or name not in self.services:
                 continue
             found.add(name)
-            left += [*self.services[name].depends_on, *self.services[name].references]
+            left += self.services[name].depends_on
+            left += self.services[name].references if references else ()
         return found
 
 
