@@ -70,7 +70,9 @@ def write(stage: Stage, command: list[str]) -> None:
 
 def own_files(folder: Path) -> list[Path]:
     """The arguments that a test gave its modules."""
-    return list(folder.rglob("compose_redeploy.json"))
+    kept = list((folder / "releases").glob("*.json"))
+    assert all(one.stat().st_mode & 0o777 == 0o600 for one in kept)
+    return [*folder.rglob("compose_redeploy.json"), *kept]
 
 
 def test_compose_shows_no_secret(stage: Stage, tmp_path: Path) -> None:
