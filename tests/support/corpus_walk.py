@@ -248,6 +248,7 @@ class Walk:
             "project_src": str(self.folder),
             "project_name": self.name,
             "wait_timeout": 30,
+            "keep_releases": 0,
             "soak": 0,
             **self.project.options,
             "variables": self.variables,
