@@ -171,7 +171,8 @@ def test_the_only_version_that_serves_stays_although_no_run_has_watched_it_to_it
 ) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    stage.options["strategy"] = strategy
+    # What it mounts tells it what to do, and is no data.
+    stage.options |= {"strategy": strategy, "shared": ["web"]}
     frail = actor(image, "v1", command=["sh", "-c", FRAIL], volumes=[f"{data}:/data"], **ANYWHERE)
     stage.write({"web": {**frail, "healthcheck": {"disable": True}}})
     stage.redeploy()
