@@ -121,8 +121,7 @@ def _networks(
 def _own(base: Project, key: str, network: Mapping[str, Any], suffix: str) -> dict[str, Any]:
     """Return a network of the colour's own; its range is the engine's to choose."""
     own = {name: value for name, value in network.items() if name != "ipam"}
-    real = str(network.get("name") or f"{base.name}_{key}")
-    return {**own, "name": _named(base, real, suffix)}
+    return {**own, "name": _named(base, base.real_name("networks", key), suffix)}
 
 
 def _volumes(
@@ -140,7 +139,7 @@ def _volumes(
     shared: dict[str, str] = {}
     for key, own in used.items():
         volume = written.get(key) or {}
-        real = str(volume.get("name") or f"{base.name}_{key}")
+        real = base.real_name("volumes", key)
         if own and not volume.get("external"):
             found[key] = {**volume, "name": _named(base, real, suffix)}
         else:

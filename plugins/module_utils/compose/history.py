@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import DeliveryError
 from .engine_state import Image
-from .project import Project, read_model
+from .project import Project
 from .releases import Release, Releases, forget, path_of, read_releases
 from .session import Session
 from .strategies import Given
@@ -23,8 +23,7 @@ def going_back(session: Session) -> Session:
 
     :raises NoRelease: there is none.
     """
-    name = session.params["project_name"] or read_model(session.compose)[0]["name"]
-    return replace(session, release=_releases(session, str(name)).back)
+    return replace(session, release=_releases(session, session.name).back)
 
 
 def keep(

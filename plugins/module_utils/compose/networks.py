@@ -35,14 +35,14 @@ def missing(client: DockerClient, project: Project) -> list[str]:
     for service in project.services.values():
         mounts = [m for m in service.spec.get("volumes") or () if m.get("type") == "volume"]
         for kind, keys, there in (
-            ("network", service.spec.get("networks") or (), networks),
-            ("volume", [m["source"] for m in mounts if m.get("source")], volumes),
+            ("networks", service.spec.get("networks") or (), networks),
+            ("volumes", [m["source"] for m in mounts if m.get("source")], volumes),
         ):
             for key in keys:
-                written = (project.model.get(f"{kind}s") or {}).get(key) or {}
-                name = str(written.get("name") or f"{project.name}_{key}")
+                written = (project.model.get(kind) or {}).get(key) or {}
+                name = project.real_name(kind, key)
                 if not written.get("external") and name not in there:
-                    found.add(f"{kind} {name}")
+                    found.add(f"{kind.removesuffix('s')} {name}")
     return sorted(found)
 
 

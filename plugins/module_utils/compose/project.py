@@ -46,15 +46,19 @@ class Project:
         """Return the model with *specs* in place of those services."""
         return {**self.model, "services": {**self.model["services"], **specs}}
 
+    def real_name(self, kind: str, key: str) -> str:
+        """Return what the engine calls one of the ``networks`` or ``volumes``, by its key."""
+        written = (self.model.get(kind) or {}).get(key) or {}
+        return str(written.get("name") or f"{self.name}_{key}")
+
     def shares_data(self, service: Service, one: Instance) -> bool:
         """Tell whether a service writes to a volume that a container of another one has."""
-        volumes = self.model.get("volumes") or {}
         keys = {
             mount["source"]
             for mount in service.spec.get("volumes") or ()
             if mount.get("type") == "volume" and mount.get("source") and not mount.get("read_only")
         }
-        names = {str((volumes.get(key) or {}).get("name") or f"{self.name}_{key}") for key in keys}
+        names = {self.real_name("volumes", key) for key in keys}
         return any(mount.name in names for mount in one.mounts)
 
     def levels(self, among: Iterable[str]) -> list[list[str]]:

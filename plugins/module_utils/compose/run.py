@@ -29,7 +29,7 @@ from .history import going_back, keep
 from .images import Images, image_ids
 from .options import compose_of
 from .orphans import orphans_of, warning, with_orphans
-from .project import Project, read_model
+from .project import Project
 from .redeploy import RedeployChange
 from .report import downtimes, result
 from .routing import ProjectRouting
@@ -60,8 +60,7 @@ def redeploy(
             session = Session(params, check_mode, warn, client, compose, connection)
             if check_mode:
                 return _redeploy(session)
-            name = params["project_name"] or read_model(compose)[0]["name"]
-            with alone(connection, str(name)):
+            with alone(connection, session.name):
                 return _redeploy(session)
     finally:
         client.close()

@@ -75,11 +75,6 @@ class Service:
         )
 
     @property
-    def tmpfs(self) -> tuple[str, ...]:
-        """The places that are kept in memory, with their options."""
-        return tuple(self.spec.get("tmpfs") or ())
-
-    @property
     def shares(self) -> Mapping[str, str]:
         """The kinds of namespaces it shares, with the service it shares each with."""
         return {**self._written_shares, **self.named}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,15 +65,24 @@ class Session:
         """Whether a former project is kept, stopped."""
         return int(self.params["keep_releases"]) > 0
 
+    @cached_property
+    def written(self) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """What compose reads in the files, and what it warned of."""
+        return read_model(self.compose)
+
+    @property
+    def name(self) -> str:
+        """The project's name."""
+        return str(self.params["project_name"] or self.written[0]["name"])
+
     def load(self) -> Project:
         """Read the compose files.
 
         :raises DeliveryError: they hold what the strategy cannot do.
         """
-        compose = self.compose
-        model, warnings = (self.release.model, ()) if self.release else read_model(compose)
+        model, warnings = (self.release.model, ()) if self.release else self.written
         project = project_of(
-            compose,
+            self.compose,
             model,
             warnings=warnings,
             services=self.release.services if self.release else self.params["services"],

@@ -10,9 +10,9 @@ containers would write to the same data, or the second would begin without it.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from posixpath import normpath
 from typing import Any
 
 from ..errors import BadOption, enumerate_words
@@ -138,7 +138,7 @@ def folders_of(service: Service, given: Given) -> frozenset[str]:
     """Return the folders, and files with databases, of the host that a service keeps data in."""
     mounts = [one for one in service.spec.get("volumes") or () if one.get("type") == "bind"]
     return frozenset(
-        place_of(mount.get("source"))
+        normpath(str(mount.get("source")))
         for mount in mounts
         if not mount.get("read_only") and any(_data_in(mount, given))
     )
@@ -173,11 +173,9 @@ def _anonymous(service: Service, image: Image | None) -> Iterator[str]:
     for mount in mounts:
         if mount.get("type") == "volume" and not mount.get("source"):
             yield f"a volume at {mount.get('target')}"
-    covered = {place_of(mount.get("target")) for mount in mounts}
-    covered |= {place_of(str(text).split(":", maxsplit=1)[0]) for text in service.tmpfs}
-    for place in sorted(image.volumes if image else ()):
-        if place_of(place) not in covered:
-            yield f"the volume that its image declares ({place_of(place)})"
+    declared = {normpath(place) for place in (image.volumes if image else ())}
+    for place in sorted(service.anonymous_places(declared) & declared):
+        yield f"the volume that its image declares ({place})"
 
 
 def _data_in(mount: Mapping[str, Any], given: Given) -> Iterator[str]:
@@ -193,14 +191,9 @@ def _data_in(mount: Mapping[str, Any], given: Given) -> Iterator[str]:
 
 
 def _not_data(path: str) -> bool:
-    place = place_of(path)
+    place = normpath(path)
     inside = any(place == one or place.startswith(f"{one}/") for one in NOT_DATA)
     return inside or place.endswith(".sock")
-
-
-def place_of(path: Any) -> str:
-    """Return a place in a container in the one way that it is compared in."""
-    return posixpath.normpath(str(path))
 
 
 def _how(service: Service, given: Given, data: str) -> How:
