@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from docker import DockerClient
 
 from tests.support import engine as support
+from tests.support.compose import Stage
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +36,18 @@ def prefix(engine: DockerClient) -> Iterator[str]:
     name = support.new_prefix()
     yield name
     support.remove_all(engine, name)
+
+
+@pytest.fixture
+def stage(
+    engine: DockerClient, prefix: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Stage]:
+    """A compose project without a router, of a test's own."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    staged = Stage(engine, f"{prefix}-{abs(hash(request.node.name)) % 10**6}", folder)
+    yield staged
+    support.remove_all(engine, staged.name)
 
 
 @pytest.fixture(scope="session")

@@ -7,31 +7,17 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from docker import DockerClient
 
 from tests.support.compose import SERVICE, Stage
 from tests.support.compose_same import same_container
-from tests.support.engine import BASE_IMAGE, ROOT, one_at_a_time, remove_all
+from tests.support.engine import BASE_IMAGE, ROOT, one_at_a_time
 from tests.support.waiting import eventually
 
 SLEEP = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
 NEWEST = ROOT / ".build" / "compose-newest"
-
-
-@pytest.fixture
-def stage(
-    engine: DockerClient, prefix: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Stage]:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    staged = Stage(engine, f"{prefix}-{abs(hash(request.node.name)) % 10**6}", folder)
-    yield staged
-    remove_all(engine, staged.name)
 
 
 @pytest.fixture(params=["installed", "newest"])

@@ -8,32 +8,18 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from docker import DockerClient
 
 from tests.support.compose import Stage, relayed
-from tests.support.engine import BASE_IMAGE, remove_all
+from tests.support.engine import BASE_IMAGE
 from tests.support.modules import RunningModule
 from tests.support.waiting import eventually
 
 SLEEP = "trap 'exit 0' TERM; sleep 1000 & wait"
 # It takes its time to become healthy, so that there is a moment in which to interfere.
 SLOW = {"test": ["CMD", "test", "-e", "/ready"], "interval": "1s", "retries": 90}
-
-
-@pytest.fixture
-def stage(
-    engine: DockerClient, prefix: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Stage]:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    staged = Stage(engine, f"{prefix}-{abs(hash(request.node.name)) % 10**6}", folder)
-    yield staged
-    remove_all(engine, staged.name)
 
 
 def web(version: str, **more: Any) -> dict[str, Any]:

@@ -8,31 +8,19 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from docker import DockerClient
 
 from tests.support.compose import Stage, relayed
-from tests.support.engine import BASE_IMAGE, one_at_a_time, remove_all
+from tests.support.engine import BASE_IMAGE, one_at_a_time
 
 ROOT = Path(__file__).resolve().parents[2]
 NEWEST = ROOT / ".build" / "compose-newest"
 
 SLEEP = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
-
-
-@pytest.fixture
-def stage(
-    engine: DockerClient, prefix: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Stage]:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    staged = Stage(engine, f"{prefix}-{abs(hash(request.node.name)) % 10**6}", folder)
-    yield staged
-    remove_all(engine, staged.name)
 
 
 def sleeper(**more: Any) -> dict[str, Any]:

@@ -10,31 +10,17 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from docker import DockerClient
 
 from tests.support.compose import Stage
-from tests.support.engine import BASE_IMAGE, remove_all
+from tests.support.engine import BASE_IMAGE
 from tests.support.waiting import eventually
 
 SLEEP = {"command": ["sleep", "1000"], "init": True}
 # What an interrupted run may take to end: far less than what it waits for.
 SOON = 60.0
-
-
-@pytest.fixture
-def stage(
-    engine: DockerClient, prefix: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Stage]:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    staged = Stage(engine, f"{prefix}-{abs(hash(request.node.name)) % 10**6}", folder)
-    yield staged
-    remove_all(engine, staged.name)
 
 
 class Build:

@@ -17,7 +17,6 @@ from docker import DockerClient
 
 from tests.support.actor import actor, actor_image, version_at
 from tests.support.compose import Stage
-from tests.support.engine import remove_all
 from tests.support.proxy import Proxy, start_proxy
 from tests.support.router_daemon import free_port
 
@@ -33,17 +32,6 @@ def image(engine: DockerClient) -> str:
 def proxy(tmp_path: Path) -> Iterator[Proxy]:
     with start_proxy(tmp_path) as started:
         yield started
-
-
-@pytest.fixture
-def stage(
-    engine: DockerClient, prefix: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Stage]:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    staged = Stage(engine, f"{prefix}-{abs(hash(request.node.name)) % 10**6}", folder)
-    yield staged
-    remove_all(engine, staged.name)
 
 
 def published(image: str, version: str, port: int | None, **more: Any) -> dict[str, Any]:

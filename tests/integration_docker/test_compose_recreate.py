@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from docker import DockerClient
 
 from tests.support.compose import Stage, service, service_image
-from tests.support.engine import BASE_IMAGE, remove_all
+from tests.support.engine import BASE_IMAGE
 
 SECRET = "hunter2-is-no-password"
 SLEEP = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
@@ -24,17 +22,6 @@ SLEEP = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
 @pytest.fixture(scope="module")
 def image(engine: DockerClient) -> str:
     return service_image()
-
-
-@pytest.fixture
-def stage(
-    engine: DockerClient, prefix: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Stage]:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    staged = Stage(engine, f"{prefix}-{abs(hash(request.node.name)) % 10**6}", folder)
-    yield staged
-    remove_all(engine, staged.name)
 
 
 def sleeper(**more: Any) -> dict[str, Any]:
